@@ -1,0 +1,37 @@
+"""Serve the backend: `python -m backend`, configured by environment variables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from backend.server import create_app
+from backend.settings import Settings
+
+
+def main() -> int:
+    """Serve until stopped; return 2 after a mistake in the settings."""
+    try:
+        settings = Settings()
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        app = create_app(settings)
+    except ValidationError as error:
+        for mistake in error.errors():
+            name = "_".join(str(part) for part in mistake["loc"]).upper()
+            sys.stderr.write(f"{name}: {mistake['msg']}\n")
+        return 2
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    # one process: guides and their worker live in it
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level.lower())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""Calls to Label Studio's API: a task id goes in, Label Studio's own JSON comes out.
+
+What is read stays plain JSON over httpx, because `tasks.py` takes it apart and because reads may be
+repeated after a broken connection. What is written goes through label-studio-sdk, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import httpx
+from label_studio_sdk import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from backend.annotation.token_auth import TokenAuth
+from backend.errors import LabelStudioError
+
+Json: TypeAlias = dict[str, Any]
+
+_retried = retry(  # only for GETs: repeating one changes nothing in Label Studio
+    retry=retry_if_exception_type(httpx.TransportError),
+    stop=stop_after_attempt(3),
+    wait=wait_exponential(multiplier=0.1, max=1.0),
+    reraise=True,
+)
+
+
+class LabelStudioClient:
+    """Talks to one Label Studio, with a legacy token or a personal access token.
+
+    Every failure is a `LabelStudioError` that says what to do; none of them holds the key.
+    """
+
+    def __init__(self, url: str, api_key: str, timeout_s: float = 10.0) -> None:
+        """Prepare the connection; nothing is sent yet.
+
+        Args:
+            url: Where Label Studio answers, `http://` or `https://`, a path prefix is allowed.
+            api_key: Legacy token (40 hex digits) or personal access token (with two dots).
+            timeout_s: Longest wait for a connection, and for each piece of an answer, seconds.
+        """
+        self.url = _checked_url(url)
+        self.http = httpx.Client(
+            base_url=self.url,
+            auth=TokenAuth(self.url, api_key),
+            timeout=timeout_s,
+            follow_redirects=False,  # a redirect could carry the key to another host
+        )
+        # TokenAuth overrides the header of the sdk, so it needs no key; its retries would POST twice
+        self.sdk = LabelStudio(  # type: ignore[no-untyped-call]  # the sdk forgot its annotations
+            base_url=str(self.url), api_key="unused", httpx_client=self.http, max_retries=0
+        )
+
+    def __enter__(self) -> LabelStudioClient:
+        """Use the client in a `with` block, which closes its connections."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def drafts(self, task_id: int) -> list[Json]:
+        """Return the drafts of all users on a task."""
+        return self._objects(f"/api/tasks/{task_id}/drafts")
+
+    def annotation(self, annotation_id: int) -> Json:
+        """Return one submitted annotation, with its results."""
+        return self._object(f"/api/annotations/{annotation_id}/")
+
+    def task(self, task_id: int) -> Json:
+        """Return one task, with its annotations."""
+        return self._object(f"/api/tasks/{task_id}/")
+
+    def project(self, project_id: int) -> Json:
+        """Return one project, with its `label_config`."""
+        return self._object(f"/api/projects/{project_id}/")
+
+    def predictions(self, task_id: int) -> list[Json]:
+        """Return the predictions stored for a task, of all versions and backends."""
+        return self._objects("/api/predictions/", {"task": task_id})
+
+    def replace_predictions(
+        self, task_id: int, *, result: Sequence[Json], score: float, model_version: str, prefix: str
+    ) -> int:
+        """Store a prediction, then delete this backend's older ones for the same task.
+
+        Args:
+            task_id: The task predicted.
+            result: Regions in Label Studio's form.
+            score: Confidence of the whole prediction, 0 to 1.
+            model_version: Version shown to the annotator; begins with `prefix`.
+            prefix: How the versions of this backend begin; predictions of others are kept.
+
+        Returns:
+            The id of the new prediction. Nothing is deleted unless it exists.
+        """
+        with errors_as_sentences(self.url):
+            created = self.sdk.predictions.create(
+                task=task_id, result=list(result), score=score, model_version=model_version
+            )
+        for old in self.predictions(task_id):
+            if old["id"] < created.id and str(old.get("model_version") or "").startswith(prefix):
+                self._delete_prediction(old["id"])
+        return int(created.id)
+
+    def wait_for_draft(
+        self,
+        task_id: int,
+        region_ids: Collection[str],
+        timeout_s: float = 6.0,
+        interval_s: float = 0.25,
+    ) -> Json | None:
+        """Poll until a draft of the task holds all the given regions.
+
+        The editor saves drafts up to 5 s late. A prompt is itself a region of the draft, so the
+        draft that holds it also holds every stroke painted before, and tells whose draft it is.
+
+        Args:
+            task_id: The task being annotated.
+            region_ids: Ids of the prompts just drawn.
+            timeout_s: When to give up, seconds. At least one look is taken.
+            interval_s: Pause between two looks, seconds.
+
+        Returns:
+            The newest such draft, or None when none came in time.
+        """
+        wanted = set(region_ids)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            holding = [draft for draft in self.drafts(task_id) if wanted <= _region_ids(draft)]
+            if holding:
+                return max(holding, key=lambda draft: str(draft.get("updated_at", "")))
+            if time.monotonic() + interval_s > deadline:
+                return None
+            time.sleep(interval_s)
+
+    @contextmanager
+    def stream(self, reference: str | httpx.URL) -> Iterator[httpx.Response]:
+        """Open a path or an absolute URL of this Label Studio for reading piece by piece.
+
+        The answer is passed on whatever its status; redirects are not followed. The key is only
+        sent when scheme, host and port are those of this Label Studio.
+        """
+        with errors_as_sentences(self.url), self.http.stream("GET", reference) as response:
+            yield response
+
+    def _delete_prediction(self, prediction_id: int) -> None:
+        try:
+            self.sdk.predictions.delete(prediction_id)
+        except ApiError as error:
+            if error.status_code != httpx.codes.NOT_FOUND:  # someone else deleted it: as wanted
+                raise refusal(self.url, error.status_code or 0, "deleting a prediction") from None
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+
+    def _object(self, path: str) -> Json:
+        body = self._get(path, {})
+        if not isinstance(body, dict):
+            raise LabelStudioError(f"{path} of Label Studio holds no object but {type(body)}")
+        return body
+
+    def _objects(self, path: str, params: Mapping[str, int] | None = None) -> list[Json]:
+        body = self._get(path, params or {})
+        if not isinstance(body, list):
+            raise LabelStudioError(f"{path} of Label Studio holds no list but {type(body)}")
+        return body
+
+    def _get(self, path: str, params: Mapping[str, int]) -> object:
+        with errors_as_sentences(self.url):
+            response = self._get_retried(path, params)
+        if response.status_code != httpx.codes.OK:
+            raise refusal(self.url, response.status_code, path)
+        try:
+            return response.json()
+        except ValueError:
+            raise LabelStudioError(
+                f"{path} did not answer with JSON: does LABEL_STUDIO_URL ({self.url}) really lead "
+                "to Label Studio?"
+            ) from None
+
+    @_retried
+    def _get_retried(self, path: str, params: Mapping[str, int]) -> httpx.Response:
+        return self.http.get(path, params=dict(params))
+
+
+@contextmanager
+def errors_as_sentences(url: httpx.URL) -> Iterator[None]:
+    """Turn what httpx and the sdk raise into `LabelStudioError`s.
+
+    The originals are left out of the chain: they may quote requests and headers.
+    """
+    try:
+        yield
+    except ApiError as error:
+        raise refusal(url, error.status_code or 0, _detail(error)) from None
+    except httpx.HTTPError as error:
+        raise unreachable(url, error) from None
+
+
+def refusal(url: httpx.URL, status: int, what: str) -> LabelStudioError:
+    """Say in one sentence why Label Studio at `url` answered `what` with an error `status`."""
+    match status:
+        case 401 | 403:
+            advice = "it refuses the key: check LABEL_STUDIO_API_KEY (legacy tokens may be off)"
+        case 404:
+            advice = "it does not know that: was it deleted, or is LABEL_STUDIO_URL another one?"
+        case _ if httpx.codes.is_redirect(status):
+            advice = "it redirects: set LABEL_STUDIO_URL to the final address (http or https?)"
+        case _ if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            advice = "it failed inside: see the log of Label Studio"
+        case _:
+            advice = "it did not accept the request"
+    return LabelStudioError(f"Label Studio at {url} answered {status} ({what}): {advice}")
+
+
+def unreachable(url: httpx.URL, error: httpx.HTTPError) -> LabelStudioError:
+    """Say in one sentence that Label Studio at `url` cannot be reached; only the kind is named."""
+    return LabelStudioError(
+        f"Label Studio at {url} does not answer ({type(error).__name__}): is it running, and is "
+        "LABEL_STUDIO_URL right?"
+    )
+
+
+def _detail(error: ApiError) -> str:
+    """Keep only Label Studio's own words, not the headers and bodies around them."""
+    body = error.body
+    words = body.get("detail") or body.get("validation_errors") if isinstance(body, dict) else None
+    return str(words or "no details")[:300]
+
+
+def _region_ids(draft: Mapping[str, Any]) -> set[str]:
+    """Ids of the regions in a draft; a region may have several results with the same id."""
+    return {str(region["id"]) for region in draft.get("result") or [] if "id" in region}
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url.rstrip("/"))
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo:
+        raise ValueError(
+            f"LABEL_STUDIO_URL is {url!r}: it must look like http://host:8080, without a password"
+        )
+    return parsed

@@ -1,0 +1,163 @@
+"""Label Studio's JSON as it must look to be read: keys, types and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from backend.errors import InvalidTaskError
+
+MAX_REGIONS = 2_000
+"""Regions in one annotation."""
+
+MAX_TOUCHES = 5_000
+"""Strokes in one annotation."""
+
+MAX_TOUCH_POINTS = 100_000
+"""Points of all strokes of one annotation."""
+
+_MAX_SIDE_PX = 65_535
+_MAX_PERCENT = 1e5  # strokes may leave the image, not the neighborhood
+_MAX_WIDTH_PERCENT = 400.0
+
+_Percent = Annotated[float, Field(ge=-_MAX_PERCENT, le=_MAX_PERCENT, allow_inf_nan=False)]
+_Side = Annotated[int, Field(ge=1, le=_MAX_SIDE_PX)]
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    """A number is a number, not a text that looks like one; keys we do not read may be there."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class TouchBody(_Strict):
+    """A stroke; its `points` and `strokeWidth` are in pixels of the screen and not read."""
+
+    type: Literal["add", "eraser"]
+    points_percent: list[_Percent] = Field(alias="relativePoints")
+    width_percent: float = Field(
+        alias="relativeStrokeWidth", ge=0, le=_MAX_WIDTH_PERCENT, allow_inf_nan=False
+    )
+
+    @field_validator("points_percent")
+    @classmethod
+    def _are_pairs(cls, points: list[float]) -> list[float]:
+        if len(points) % 2:
+            raise ValueError(f"{len(points)} numbers are not pairs of x and y")
+        return points
+
+
+class ValueBody(_Strict):
+    """What was drawn: strokes, a mask, a box or choices, and the labels it was given."""
+
+    touches: list[TouchBody] = []
+    rle: list[int] | None = None
+    choices: list[str] = []
+    brushlabels: list[str] = []
+    rectanglelabels: list[str] = []
+    x: _Percent | None = None
+    y: _Percent | None = None
+    width: _Percent | None = None
+    height: _Percent | None = None
+
+    def labels(self, kind: str) -> Sequence[str]:
+        """The labels of a region of this type."""
+        return {"brushlabels": self.brushlabels, "rectanglelabels": self.rectanglelabels}.get(
+            kind, ()
+        )
+
+    @property
+    def box_percent(self) -> tuple[float, float, float, float] | None:
+        """The box as (x, y, width, height), None without one."""
+        if self.x is None or self.y is None or self.width is None or self.height is None:
+            return None
+        return (self.x, self.y, self.width, self.height)
+
+
+class ResultBody(_Strict):
+    """One entry of `result`."""
+
+    id: str
+    from_name: str
+    type: str
+    origin: str = ""
+    original_width: _Side | None = None
+    original_height: _Side | None = None
+    value: ValueBody
+
+    @property
+    def needs_shape(self) -> bool:
+        """Whether it was drawn on the image, rather than chosen beside it."""
+        drawn = self.value.touches or self.value.rle or self.value.box_percent
+        return bool(drawn)
+
+    def shape(self, where: str) -> tuple[int, int]:
+        """Height and width of the image it was drawn on."""
+        if self.original_height is None or self.original_width is None:
+            raise InvalidTaskError(f"{where} lacks original_width or original_height")
+        return (self.original_height, self.original_width)
+
+
+class DraftBody(_Strict):
+    """What an annotator has not submitted yet."""
+
+    user: str | int | None = None
+    annotation: int | None = None
+    updated_at: str = ""
+    result: list[Any] | None  # null in Label Studio's database is an empty list
+
+    @property
+    def user_name(self) -> str | None:
+        """Who draws it."""
+        return None if self.user is None else str(self.user)
+
+
+class AnnotationBody(_Strict):
+    """What an annotator has submitted."""
+
+    id: int
+    completed_by: int | str | dict[str, Any] | None = None
+    updated_at: str = ""
+    ground_truth: bool = False
+    was_cancelled: bool = False
+    result: list[Any] | None
+
+    @property
+    def user_name(self) -> str | None:
+        """Who made it: an id, or an email address where Label Studio tells it."""
+        who = self.completed_by
+        if isinstance(who, dict):
+            who = who.get("email") or who.get("id")
+        return None if who is None else str(who)
+
+
+class TaskBody(_Strict):
+    """An image to label."""
+
+    id: int
+    data: dict[str, Any]
+    drafts: list[Any] = []
+    annotations: list[Any] = []
+
+
+def check_body(model: type[_Body], body: object, where: str) -> _Body:
+    """Check a piece of JSON.
+
+    Args:
+        model: How it must look.
+        body: What came.
+        where: What it is, for the message: "task 7, region abc".
+
+    Raises:
+        InvalidTaskError: It looks otherwise; the message names the key.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        key = ".".join(map(str, first["loc"])) or "body"
+        raise InvalidTaskError(f"{where}: {key}: {first['msg']}") from error

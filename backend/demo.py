@@ -1,0 +1,306 @@
+"""Everything on one machine: `python -m backend.demo [IMAGES...]`, which `scripts/demo` runs.
+
+Starts Label Studio and the backend on loopback, makes a project of the given images (or of
+synthetic ones), connects both, and stops all of it at Ctrl-C. The data folder keeps the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.label_config import write_label_config
+from backend.annotation.projects import (
+    BackendAddress,
+    connect_backend,
+    ensure_project,
+    import_image,
+)
+from backend.demo_images import DemoImage, read_images, synthetic_images
+from backend.processes import Server, ServerError, check_port, free_port, running
+
+TITLE = "TEM guide demo"
+BACKEND_USER = "label-studio"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What opens the two servers; made at random for each data folder."""
+
+    email: str
+    password: str
+    token: str  # legacy token, 40 hex digits
+    backend_password: str
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What a user of the demo can choose."""
+
+    images: tuple[Path, ...]  # empty: synthetic ones
+    materials: tuple[str, ...]  # empty: those of the synthetic images
+    folder: Path
+    port: int  # of Label Studio, 0 for any free one
+    backend_port: int
+
+
+def say(line: str) -> None:
+    """Show a line to the user at once, also when the output is a file."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def load_keys(folder: Path) -> Keys:
+    """Read the keys of a data folder; make them when there are none. Only the owner may read."""
+    path = folder / "keys.json"
+    if path.exists():
+        return Keys(**json.loads(path.read_text()))
+    keys = Keys(
+        email="demo@example.com",
+        password=secrets.token_urlsafe(12),
+        token=secrets.token_hex(20),
+        backend_password=secrets.token_urlsafe(24),
+    )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(keys), file, indent=2)
+    return keys
+
+
+@contextmanager
+def label_studio(
+    folder: Path, port: int, keys: Keys, say: Callable[[str], object] = say
+) -> Iterator[str]:
+    """Run Label Studio with its data in `folder / "label-studio"`; yield its address.
+
+    Raises:
+        ServerError: It is not installed, the port is taken, or it does not start.
+    """
+    if importlib.util.find_spec("label_studio") is None:
+        raise ServerError("label-studio is not installed: run pip install -e '.[demo]'")
+    data = (folder / "label-studio").resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "label_studio.server", "start", "--no-browser"]
+    command += ["--internal-host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
+    environ = _label_studio_environ(data, port, keys)
+    log = folder / "label-studio.log"
+    with running(Server("Label Studio", command, port, log, environ), say) as url:
+        yield url
+
+
+def _label_studio_environ(data: Path, port: int, keys: Keys) -> dict[str, str]:
+    return {
+        "LABEL_STUDIO_USERNAME": keys.email,
+        "LABEL_STUDIO_PASSWORD": keys.password,
+        "LABEL_STUDIO_USER_TOKEN": keys.token,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",  # read at the first start only
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "LABEL_STUDIO_HOST": f"http://127.0.0.1:{port}",
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "DJANGO_DB": "sqlite",
+        # without these two, Label Studio refuses a backend on loopback
+        "ML_BLOCK_LOCAL_IP": "false",
+        "SSRF_PROTECTION_ENABLED": "false",
+        # nothing leaves the machine
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+        "LOG_LEVEL": "INFO",
+    }
+
+
+@contextmanager
+def backend_server(
+    folder: Path,
+    port: int,
+    keys: Keys,
+    label_studio_url: str,
+    extra: Mapping[str, str] | None = None,
+    say: Callable[[str], object] = say,
+) -> Iterator[BackendAddress]:
+    """Run the backend with its state in `folder / "backend"`; yield its address.
+
+    Args:
+        folder: The data folder.
+        port: Where to listen on 127.0.0.1.
+        keys: For Label Studio, and for the backend itself.
+        label_studio_url: The Label Studio it works for.
+        extra: Further settings of the backend, by environment variable.
+        say: Gets lines of progress.
+
+    Raises:
+        ServerError: The port is taken, or it does not start.
+    """
+    environ = {
+        "LABEL_STUDIO_URL": label_studio_url,
+        "LABEL_STUDIO_API_KEY": keys.token,
+        "MODEL_DIR": str((folder / "backend").resolve()),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "LOG_LEVEL": "INFO",
+        "BASIC_AUTH_USER": BACKEND_USER,
+        "BASIC_AUTH_PASS": keys.backend_password,
+        **(extra or {}),
+    }
+    command = [sys.executable, "-m", "backend"]
+    log = folder / "backend.log"
+    with running(Server("the backend", command, port, log, environ), say) as url:
+        yield BackendAddress(url, BACKEND_USER, keys.backend_password)
+
+
+def prepare_project(
+    client: LabelStudioClient,
+    materials: Sequence[str],
+    images: Iterable[DemoImage],
+    folder: Path,
+) -> int:
+    """Make the demo's project, or find it, and import the images that it does not hold yet.
+
+    Args:
+        client: Label Studio.
+        materials: Classes to annotate; a project that exists keeps its own.
+        images: What to import.
+        folder: Remembers in `imported.json` what has been imported, by content.
+
+    Returns:
+        The project id.
+    """
+    project_id, is_new = ensure_project(client, TITLE, write_label_config(materials))
+    record = folder / "imported.json"
+    imported = set() if is_new or not record.exists() else set(json.loads(record.read_text()))
+    for image in images:
+        digest = hashlib.sha256(image.content).hexdigest()
+        if digest not in imported:
+            import_image(client, project_id, image.name, image.content)
+            imported.add(digest)
+            record.write_text(json.dumps(sorted(imported)))
+    return project_id
+
+
+def run_demo(options: DemoOptions, stop: threading.Event) -> None:
+    """Run the whole demo until `stop` is set or an exception arrives.
+
+    Raises:
+        ServerError: A server cannot be started.
+        ValueError: An image cannot be read, or the materials do not fit.
+        ConnectionError: Label Studio refuses a step.
+    """
+    materials, images = _choose_images(options)  # first: a slip here should not cost a boot
+    options = _with_ports(options)
+    keys = load_keys(options.folder)
+    with ExitStack() as stack:
+        say("Starting Label Studio (the first start takes about a minute) ...")
+        url = stack.enter_context(label_studio(options.folder, options.port, keys))
+        say("Starting the backend ...")
+        backend = stack.enter_context(
+            backend_server(options.folder, options.backend_port, keys, url)
+        )
+        client = stack.enter_context(LabelStudioClient(url, keys.token, timeout_s=60.0))
+        project_id = prepare_project(client, materials, images, options.folder)
+        connect_backend(client, project_id, backend)
+        say(_welcome(f"{url}/projects/{project_id}/data", keys, options.folder))
+        stop.wait()
+
+
+def _choose_images(options: DemoOptions) -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
+    if options.images:
+        images = read_images(options.images)
+        return options.materials or ("Material 1", "Material 2", "Material 3"), images
+    materials, images = synthetic_images()
+    return options.materials or materials, images
+
+
+def _with_ports(options: DemoOptions) -> DemoOptions:
+    """Choose free ports where 0 was given; refuse taken ones before anything is started."""
+    port, backend_port = options.port or free_port(), options.backend_port or free_port()
+    check_port(port, "Label Studio")
+    check_port(backend_port, "the backend")
+    return DemoOptions(options.images, options.materials, options.folder, port, backend_port)
+
+
+def _welcome(address: str, keys: Keys, folder: Path) -> str:
+    return f"""
+Ready: {address}
+  e-mail    {keys.email}
+  password  {keys.password}
+
+Open an image there, then:
+  1. At the bottom of the editor, turn Auto-Annotation on; leave "Auto-Accept" off.
+  2. Take the brush, press a material's number and paint a stroke inside each material, with Esc
+     after each. Then take the Auto-Detect tool, press u and drag a small box anywhere: the
+     masks and the numbered boxes appear. Paint where they are wrong, and ask again.
+  3. When all is right, press Esc, accept the masks with the tick, tick "Finished GT", Submit.
+
+The data is kept in {folder.resolve()}. Stop with Ctrl-C."""
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> DemoOptions:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Start Label Studio with the guide on this machine, and open a project.",
+    )
+    parser.add_argument(
+        "images", nargs="*", type=Path, metavar="IMAGE", help="image file; none: synthetic images"
+    )
+    parser.add_argument(
+        "--materials",
+        default="",
+        metavar="A,B,...",
+        help="names of the materials, at the first start with a data folder",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("demo-data"),
+        metavar="FOLDER",
+        help="where everything is kept (default: demo-data)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="of Label Studio (default: 8080; 0: any free one)"
+    )
+    parser.add_argument(
+        "--backend-port", type=int, default=9090, help="of the backend (default: 9090)"
+    )
+    chosen = parser.parse_args(arguments)
+    materials = tuple(name.strip() for name in chosen.materials.split(",") if name.strip())
+    return DemoOptions(
+        tuple(chosen.images), materials, chosen.data, chosen.port, chosen.backend_port
+    )
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; return 0 when it was stopped by the user and 1 after a mistake."""
+    options = parse_options(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C: stop the servers first
+        signal.signal(number, _interrupt)
+    try:
+        run_demo(options, threading.Event())
+    except KeyboardInterrupt:
+        say("Stopped.")
+    except (ServerError, ValueError, ConnectionError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Images for the demo: files or synthetic ones go in; PNG or JPEG with a name come out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from backend.errors import InvalidImageError
+from backend.microscope.synthetic import make_image
+
+SHOWN_BY_BROWSERS = {"PNG", "JPEG"}
+SYNTHETIC_SEEDS = range(1, 7)
+
+
+@dataclass(frozen=True)
+class DemoImage:
+    """One image to import."""
+
+    name: str  # with its extension
+    content: bytes  # PNG or JPEG
+
+
+def read_images(paths: Sequence[Path]) -> tuple[DemoImage, ...]:
+    """Read image files; formats that a browser cannot show become 8-bit PNG.
+
+    Raises:
+        InvalidImageError: A file is missing or no image.
+    """
+    return tuple(_read_image(path) for path in paths)
+
+
+def synthetic_images() -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
+    """Draw gates of six devices, 512 px wide; return the materials and the images."""
+    drawn = [make_image("gate", "A", seed) for seed in SYNTHETIC_SEEDS]
+    images = [
+        DemoImage(f"gate-{seed}.png", as_png(synthetic.image.astype(np.float32)))
+        for seed, synthetic in zip(SYNTHETIC_SEEDS, drawn, strict=True)
+    ]
+    return drawn[0].materials, tuple(images)
+
+
+def _read_image(path: Path) -> DemoImage:
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if image.format in SHOWN_BY_BROWSERS:
+                return DemoImage(path.name, content)
+            return DemoImage(f"{path.stem}.png", as_png(np.asarray(image.convert("F"))))
+    except UnidentifiedImageError:
+        raise InvalidImageError(f"{path} is no image that can be read: give PNG or TIFF") from None
+    except OSError as error:
+        raise InvalidImageError(
+            f"the image {path} cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def as_png(gray: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    """Stretch from the darkest to the brightest pixel, and write 8 bits. gray (H, W)."""
+    low, high = float(gray.min()), float(gray.max())
+    scaled = (gray - low) / max(high - low, 1e-9) * 255
+    file = io.BytesIO()
+    Image.fromarray(scaled.round().astype(np.uint8)).save(file, format="PNG")
+    return file.getvalue()

@@ -1,0 +1,23 @@
+"""The mistakes a user can make, each refining a built-in; the message says what to do."""
+
+from __future__ import annotations
+
+
+class InvalidImageError(ValueError):
+    """The image cannot be read, or its size is outside the limits."""
+
+
+class ForbiddenImageError(PermissionError):
+    """The image lies outside the configured Label Studio and the allowed folder."""
+
+
+class InvalidTaskError(ValueError):
+    """A task, annotation or region from Label Studio is malformed."""
+
+
+class InvalidLabelConfigError(ValueError):
+    """The labeling config lacks a control that the guide needs."""
+
+
+class LabelStudioError(ConnectionError):
+    """Label Studio does not answer, or refuses."""

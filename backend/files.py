@@ -1,0 +1,26 @@
+"""Files are written aside and renamed, so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at `path` by `content`, wholly or not at all, even if power fails.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; the old file is then intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as aside:
+        temporary = Path(aside.name)
+        try:
+            aside.write(content)
+            aside.flush()
+            os.fsync(aside.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,86 @@
+"""One training worker a process; of several requests for one image only the newest is run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    key: Hashable
+    work: Callable[[], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+class LatestOnly:
+    """Runs jobs one at a time on a thread of its own, which starts with the first job.
+
+    A job that still waits is cancelled when a newer one with the same key arrives; the newer one
+    takes its place in the queue, so that asking often gains nobody an advantage.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Hashable, _Job] = OrderedDict()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, key: Hashable, work: Callable[[], Any]) -> Future[Any]:
+        """Queue `work`; a waiting job of the same key is cancelled.
+
+        Returns:
+            What `work` will return or raise; cancelled if a newer job took its place.
+        """
+        job = _Job(key, work)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the worker is closed: the server is shutting down")
+            replaced = self._waiting.get(key)
+            self._waiting[key] = job
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="training", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        if replaced is not None:
+            replaced.future.cancel()
+        return job.future
+
+    def close(self, timeout_s: float = 10) -> None:
+        """Cancel what waits, and let the job that runs finish, within `timeout_s`."""
+        with self._changed:
+            self._closed = True
+            for job in self._waiting.values():
+                job.future.cancel()
+            self._waiting.clear()
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def run_pending(self) -> bool:
+        """Run the job that has waited longest; tell whether there was one."""
+        with self._changed:
+            if not self._waiting:
+                return False
+            _, job = self._waiting.popitem(last=False)
+        if not job.future.set_running_or_notify_cancel():
+            return True
+        try:
+            job.future.set_result(job.work())
+        except Exception as error:  # noqa: BLE001 - the worker must outlive any job; the asker gets it
+            logger.warning("%s: %s: %s", job.key, type(error).__name__, error)
+            job.future.set_exception(error)
+        return True
+
+    def _run(self) -> None:
+        while not self._closed:
+            if not self.run_pending():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)

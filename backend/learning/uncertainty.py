@@ -1,0 +1,38 @@
+"""From probabilities to an uncertainty map that can be shown: 0 sure, 1 undecided."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backend.arrays import Probabilities, UncertaintyMap
+from backend.learning.obal import entropy
+
+
+def normalized_entropy(probabilities: Probabilities) -> UncertaintyMap:
+    """Entropy of Eq. (1) in units of its maximum ln C. Shape (C, H, W) -> (H, W).
+
+    Example:
+        >>> even, sure = [0.5, 0.5], [1.0, 0.0]
+        >>> normalized_entropy(np.array([even, sure], dtype=np.float32).T[:, None]).tolist()
+        [[1.0, 0.0]]
+    """
+    return np.clip(entropy(probabilities) / np.float32(np.log(len(probabilities))), 0, 1)
+
+
+def geometric_mean(
+    first: Probabilities, second: Probabilities, second_share: float
+) -> Probabilities:
+    """Join two opinions by their geometric mean, weighted: what both believe gains.
+
+    Shapes (C, H, W), (C, H, W) -> (C, H, W), summing to 1 over C.
+
+    Example:
+        >>> sure, even = np.array([[[0.9]], [[0.1]]]), np.array([[[0.5]], [[0.5]]])
+        >>> geometric_mean(sure, even, second_share=0.5).ravel().round(3).tolist()
+        [0.75, 0.25]
+    """
+    floor = 1e-4  # one opinion alone must not veto: 0 times anything stays 0
+    logs = (1 - second_share) * np.log(np.maximum(first, floor))
+    logs += second_share * np.log(np.maximum(second, floor))
+    product = np.exp(logs)
+    return product / product.sum(axis=0)

@@ -1,0 +1,1 @@
+"""The database: critical dimensions measured on finished labels."""

@@ -1,0 +1,96 @@
+"""Image files and arrays of any depth → grey images from 0 to 1."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from backend.arrays import GrayImage
+from backend.errors import InvalidImageError
+
+MIN_SIDE_PX = 32
+MAX_PIXELS = 20_000_000
+"""A little more than a 4096 x 4096 camera; the guide's memory grows with it."""
+
+_STRETCH_PERCENT = (0.1, 99.9)
+_RGB_TO_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
+
+
+def decode_image(content: bytes) -> NDArray[np.generic]:
+    """Decode an image file of 8 or 16 bits or floats, grey or color.
+
+    Args:
+        content: The bytes of a PNG, JPEG, TIFF or BMP file.
+
+    Returns:
+        Gray values (H, W) in the file's own depth; color becomes luminance.
+
+    Raises:
+        InvalidImageError: Not an image, damaged, or outside the size limits.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            check_size(file.height, file.width)  # before any pixel is decompressed
+            upright = ImageOps.exif_transpose(file)  # browsers, and so annotators, see it upright
+            pixels = np.asarray(_drop_palette(upright))
+    except InvalidImageError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
+        raise InvalidImageError(
+            f"the {len(content)} bytes are no readable image ({type(error).__name__}): "
+            "give a PNG, JPEG or TIFF file"
+        ) from error
+    return pixels if pixels.ndim == 2 else _luminance(pixels)  # noqa: PLR2004 - rows, columns
+
+
+def to_gray(image: NDArray[np.generic]) -> GrayImage:
+    """Stretch an image of any depth to 0..1 between its 0.1 and 99.9 percentiles.
+
+    (H, W) of bool, integers or floats -> (H, W) of float32. An image of one value becomes 0.
+
+    Raises:
+        InvalidImageError: Not two-dimensional, outside the size limits, or not finite.
+    """
+    if image.ndim != 2:  # noqa: PLR2004 - rows, columns
+        raise InvalidImageError(f"the image has shape {image.shape}: give one channel, (H, W)")
+    check_size(*image.shape)
+    values = image.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InvalidImageError("the image holds NaN or infinite values: replace them first")
+    low, high = np.percentile(values, _STRETCH_PERCENT)
+    if high == low:
+        low, high = float(values.min()), float(values.max())
+    return np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+
+
+def check_size(height_px: int, width_px: int) -> None:
+    """Refuse an image too small to hold a structure or too large for the guide.
+
+    Raises:
+        InvalidImageError: With the size found and the limits.
+    """
+    if min(height_px, width_px) < MIN_SIDE_PX:
+        raise InvalidImageError(
+            f"the image is {height_px} x {width_px} px: each side needs {MIN_SIDE_PX} px"
+        )
+    if height_px * width_px > MAX_PIXELS:
+        raise InvalidImageError(
+            f"the image is {height_px} x {width_px} px, more than {MAX_PIXELS} px in all: "
+            "crop or downsample it"
+        )
+
+
+def _drop_palette(file: Image.Image) -> Image.Image:
+    """Palette and exotic modes become RGB; depths that NumPy reads as gray values stay."""
+    keep = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F", "LA", "RGB", "RGBA"}
+    return file if file.mode in keep else file.convert("RGB")
+
+
+def _luminance(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Color (H, W, 2..4) to gray values (H, W); an alpha channel is dropped."""
+    if pixels.shape[2] == 2:  # noqa: PLR2004 - gray and alpha
+        return pixels[..., 0]
+    return (pixels[..., :3].astype(np.float32) @ _RGB_TO_LUMINANCE).astype(np.float32)

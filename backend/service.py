@@ -1,0 +1,299 @@
+"""Joins the rooms: what happens when an annotator asks, opens a task or submits. Knows no HTTP.
+
+An ask: wait for the draft that holds the prompt → keep its strokes → train on the worker → answer.
+A submission: the same in the background, and the prediction is pushed to Label Studio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cachetools import LRUCache
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.image_sources import ImageSource
+from backend.annotation.label_config import LabelConfig, parse_label_config
+from backend.annotation.predictions import sent_regions, to_results
+from backend.annotation.scribbles import rasterize, weak_labels
+from backend.annotation.tasks import (
+    Annotation,
+    Json,
+    Region,
+    Task,
+    parse_annotation,
+    parse_draft,
+    parse_prompts,
+    parse_task,
+)
+from backend.arrays import UNLABELED, LabelMap
+from backend.errors import InvalidTaskError, LabelStudioError
+from backend.jobs import LatestOnly
+from backend.learning.guide import Guide, Prediction
+from backend.microscope.images import decode_image
+from backend.settings import Settings
+from backend.store import GuideStore, StoredPrediction
+
+logger = logging.getLogger(__name__)
+
+VERSION_PREFIX = "tem-guide"
+MODEL_VERSION = f"{VERSION_PREFIX}-v1"
+
+_LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
+_KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "START_TRAINING",
+                 "TASKS_CREATED", "TASKS_DELETED"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The outcome of one training."""
+
+    prediction: Prediction
+    materials_drawn: int
+
+
+class GuideService:
+    """Answers Label Studio with what the guides of its tasks believe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: LabelStudioClient,
+        make_guide: Callable[..., Guide] = Guide,
+    ) -> None:
+        """Open the state folder; the worker thread starts with the first training.
+
+        Args:
+            settings: Timeouts, limits and folders.
+            client: The Label Studio it works for.
+            make_guide: Makes the guide of an image, called like `Guide`.
+        """
+        self._settings = settings
+        self._client = client
+        max_bytes = int(settings.max_image_mb * 1e6)
+        self._images = ImageSource(client, settings.image_root, max_bytes)
+        self._store = GuideStore(settings.model_dir)
+        self._jobs = LatestOnly()
+        self._make_guide = make_guide
+        cache_bytes = settings.guide_cache_mb * 1e6
+        self._guides: LRUCache[Any, Guide] = LRUCache(cache_bytes, lambda guide: guide.nbytes)
+
+    def close(self) -> None:
+        """Finish the training that runs, and close the state."""
+        self._jobs.close()
+        self._store.close()
+
+    def check_label_config(self, label_config: str) -> str:
+        """Return the model version, after making sure that the guide understands the config.
+
+        Raises:
+            InvalidLabelConfigError: It names the controls that are missing.
+        """
+        parse_label_config(label_config)
+        return MODEL_VERSION
+
+    def predict(self, tasks: Sequence[Json], label_config: str, context: object) -> list[Json]:
+        """Answer a `/predict`: train and answer if a prompt was drawn, else tell what is known.
+
+        Args:
+            tasks: Label Studio's tasks; an interactive call has one.
+            label_config: The project's labeling config, XML.
+            context: The prompts of an interactive call, else None.
+
+        Returns:
+            One prediction for each task, in Label Studio's form.
+
+        Raises:
+            ValueError: A task, prompt, image or config that cannot be used; says what to do.
+            ForbiddenImageError: The image is not where images may lie.
+            LabelStudioError: The image cannot be fetched from Label Studio.
+        """
+        config = parse_label_config(label_config)
+        prompt_ids = {region.id for region in parse_prompts(context)}
+        parsed = [parse_task(task, config.image_key) for task in tasks]
+        if prompt_ids:
+            return [self._answer_ask(task, config, prompt_ids) for task in parsed]
+        return [self._answer_stored(task.id, config) for task in parsed]
+
+    def handle_event(self, event: str, body: Json) -> Future[Any] | None:
+        """Take note of a webhook; all work is queued.
+
+        Args:
+            event: Label Studio's `action`.
+            body: A hint only: what is trained from is fetched from Label Studio again.
+
+        Returns:
+            The training that was queued, if any.
+
+        Raises:
+            InvalidTaskError: The body lacks the ids of its annotation and task.
+        """
+        if event not in _LEARNING_EVENTS:
+            known = "nothing to do" if event in _KNOWN_EVENTS else "unknown event, ignored"
+            logger.info("webhook %s: %s", event, known)
+            return None
+        annotation_id, task_id = _id_in(body, "annotation"), _id_in(body, "task")
+        return self._jobs.submit(
+            _key(task_id), lambda: self._learn_submission(annotation_id, task_id)
+        )
+
+    def _answer_ask(self, task: Task, config: LabelConfig, prompt_ids: set[str]) -> Json:
+        self._jobs.submit(_key(task.id), lambda: self._open_guide(task, config))  # while we wait
+        annotation, notice = self._newest_annotation(task, prompt_ids)
+        regions = self._weak_labels(task.id, annotation, config) if annotation else None
+        turn = self._jobs.submit(_key(task.id), lambda: self._learn(task, config, regions))
+        try:
+            outcome = turn.result(timeout=self._settings.answer_timeout_s)
+        except CancelledError:
+            logger.info("task %d: a newer request took over", task.id)
+            return self._answer_stored(task.id, config)
+        except FutureTimeoutError:
+            logger.warning("task %d: the answer takes too long, the last one is sent", task.id)
+            return self._answer_stored(task.id, config, "Still training: ask again in a moment.")
+        return self._answer_turn(task.id, config, outcome, notice)
+
+    def _newest_annotation(self, task: Task, prompt_ids: set[str]) -> tuple[Annotation | None, str]:
+        """Find the draft that holds the prompt and so every stroke; say if there is none yet."""
+        known = task.newest_scribbled(prompt_ids)
+        if known is not None and known.region_ids.issuperset(prompt_ids):
+            return known, ""
+        try:
+            draft = self._client.wait_for_draft(task.id, prompt_ids, self._settings.draft_timeout_s)
+        except LabelStudioError as error:
+            logger.warning("task %d: drafts cannot be read: %s", task.id, error)
+            return known, "Label Studio did not hand over the newest strokes: ask again."
+        if draft is None:
+            logger.warning("task %d: no draft holds the prompt, older strokes are used", task.id)
+            return known, "The newest strokes were not saved yet: ask again."
+        return parse_draft(draft), ""
+
+    def _learn_submission(self, annotation_id: int, task_id: int) -> None:
+        """Train from a submitted annotation and replace the task's prediction."""
+        body = self._client.task(task_id)
+        label_config = self._client.project(body["project"])["label_config"]
+        config = parse_label_config(label_config)
+        task = parse_task(body, config.image_key)
+        annotation = parse_annotation(self._client.annotation(annotation_id))
+        regions = self._weak_labels(task_id, annotation, config)
+        if annotation.was_cancelled or annotation.finished or not regions:
+            logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
+            return
+        answer = self._answer_turn(task_id, config, self._learn(task, config, regions))
+        self._client.replace_predictions(task_id, **answer, prefix=VERSION_PREFIX)
+        logger.info("task %d: a new prediction is in Label Studio", task_id)
+
+    def _weak_labels(
+        self, task_id: int, annotation: Annotation, config: LabelConfig
+    ) -> tuple[Region, ...]:
+        sent = self._store.sent(task_id, annotation.region_ids)
+        regions, ignored = weak_labels(annotation.regions, config, sent)
+        for sentence in ignored:
+            logger.info("task %d: %s", task_id, sentence)
+        return regions
+
+    def _learn(self, task: Task, config: LabelConfig, regions: Sequence[Region] | None) -> Turn:
+        """Train the task's guide; on the strokes of last time if there are no `regions`."""
+        guide = self._open_guide(task, config)
+        scribbles = self._scribbles(task.id, regions, config, guide.shape)
+        self._store.save_scribbles(task.id, scribbles)
+        prediction = guide.update(scribbles)
+        stored = StoredPrediction(
+            prediction.label_map, prediction.uncertainty, prediction.spots, config.materials
+        )
+        drawn = np.unique(scribbles[scribbles != UNLABELED])
+        if len(drawn) > 1:
+            self._store.save_prediction(task.id, stored)
+            guide.save(self._store.weights_path(task.id))
+        logger.info(
+            "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
+            task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
+        )  # fmt: skip
+        return Turn(prediction, len(drawn))
+
+    def _scribbles(
+        self,
+        task_id: int,
+        regions: Sequence[Region] | None,
+        config: LabelConfig,
+        shape: tuple[int, int],
+    ) -> LabelMap:
+        if regions is None:
+            known = self._store.load_scribbles(task_id)
+            return known if known is not None else np.full(shape, UNLABELED, np.uint8)
+        for region in regions:
+            if region.shape not in {None, shape}:
+                raise InvalidTaskError(
+                    f"task {task_id}: strokes were drawn on an image of {region.shape} px, but it "
+                    f"has {shape} px: was it replaced? Import it as a new task"
+                )
+        return rasterize(regions, config.materials, shape)
+
+    def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
+        """Return the guide of a task: from memory, else made from image and stored weights."""
+        key = (task.id, task.image, config.materials)
+        guide: Guide | None = self._guides.get(key)
+        if guide is not None:
+            return guide
+        content = self._images.read(task.image)
+        guide = self._make_guide(
+            decode_image(content), len(config.materials), class_names=config.materials
+        )
+        weights = self._store.weights_path(task.id)
+        if weights.exists():
+            try:
+                guide.load(weights)
+            except ValueError as error:
+                logger.warning("task %d starts afresh: %s", task.id, error)
+        if guide.nbytes <= self._guides.maxsize:
+            self._guides[key] = guide
+        return guide
+
+    def _answer_turn(self, task_id: int, config: LabelConfig, turn: Turn, notice: str = "") -> Json:
+        prediction = turn.prediction
+        if turn.materials_drawn < 2:  # noqa: PLR2004 - nothing to tell apart
+            nothing = np.full_like(prediction.label_map, UNLABELED)
+            notice = notice or "Paint a stroke in at least two materials, then ask again."
+            results = to_results(nothing, prediction.spots, config, notice=notice)
+        else:
+            results = to_results(
+                prediction.label_map,
+                prediction.spots,
+                config,
+                probabilities=prediction.probabilities,
+                notice=notice,
+            )
+        return self._answer(task_id, results, 1 - float(prediction.uncertainty.mean()))
+
+    def _answer_stored(self, task_id: int, config: LabelConfig, notice: str = "") -> Json:
+        """Answer with the latest prediction; with nothing when there is none of these materials."""
+        stored = self._store.load_prediction(task_id)
+        if stored is None or stored.materials != config.materials:
+            return self._answer(task_id, [], 0)
+        results = to_results(stored.label_map, stored.spots, config, notice=notice)
+        return self._answer(task_id, results, stored.score)
+
+    def _answer(self, task_id: int, results: list[Json], score: float) -> Json:
+        self._store.remember_sent(task_id, sent_regions(results))
+        return {"result": results, "score": score, "model_version": MODEL_VERSION}
+
+
+def _key(task_id: int) -> str:
+    return f"task {task_id}"
+
+
+def _id_in(body: Json, name: str) -> int:
+    """Return `body[name]["id"]`.
+
+    Raises:
+        InvalidTaskError: It is missing or no integer.
+    """
+    entry = body.get(name)
+    found = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(found, int):
+        raise InvalidTaskError(f"the webhook names no {name}: its body lacks {name}.id")
+    return found

@@ -1,0 +1,45 @@
+"""All that can be configured, read from the environment once at start-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of the backend; each is an environment variable of the same name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    label_studio_url: str
+    """Where Label Studio answers, as seen from the backend."""
+    label_studio_api_key: SecretStr
+    """Legacy token or personal access token of a Label Studio user."""
+    model_dir: Path = Path("model-data")
+    """Folder for scribbles, predictions and weights."""
+    image_root: Path | None = None
+    """Folder below which tasks may name image files; unset: none."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=9090, ge=1, le=65535)
+    basic_auth_user: str = ""
+    """User that Label Studio must name; unset: nobody is asked."""
+    basic_auth_pass: SecretStr = SecretStr("")
+    log_level: str = "INFO"
+    max_image_mb: float = Field(default=200, gt=0)
+    """Largest image file accepted."""
+    draft_timeout_s: float = Field(default=6, ge=0)
+    """How long to wait for the draft that holds the newest strokes."""
+    answer_timeout_s: float = Field(default=60, gt=0)
+    """Hard stop of an interactive answer; Label Studio itself gives up after 100 s."""
+    guide_cache_mb: float = Field(default=2000, ge=0)
+    """Memory for the guides of open tasks."""
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("give DEBUG, INFO, WARNING or ERROR")
+        return value.upper()

@@ -1,0 +1,126 @@
+"""What must survive a restart: strokes, predictions and weights by task, and what was sent.
+
+A folder a task, its files written aside and renamed; beside them one SQLite database of the regions
+sent to Label Studio, which tell a stroke from a mask that came back.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sqlite_utils import Database
+
+from backend.annotation.tasks import SentRegion
+from backend.arrays import LabelMap, UncertaintyMap
+from backend.files import write_atomically
+from backend.learning.spots import Spot
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """The latest answer for a task, without the probabilities."""
+
+    label_map: LabelMap  # (H, W)
+    uncertainty: UncertaintyMap  # (H, W), to 1/255
+    spots: tuple[Spot, ...]
+    materials: tuple[str, ...]  # the classes it was made with
+
+    @property
+    def score(self) -> float:
+        """Confidence of the whole prediction, 1 - mean uncertainty, 0 to 1."""
+        return 1 - float(self.uncertainty.mean())
+
+
+class GuideStore:
+    """Strokes, predictions and weights by task, below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, or make it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._tasks = folder / "tasks"
+        self._tasks.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "state.db", check_same_thread=False, timeout=10)
+        self._database = Database(connection)
+        self._database.enable_wal()
+        self._lock = threading.Lock()  # one connection, several request threads
+        columns = {"id": str, "task": int, "control": str, "label": str, "answer": str}
+        self._sent = self._database.table("sent_regions")
+        self._sent.create(columns, pk="id", if_not_exists=True)
+        self._sent.create_index(["task"], if_not_exists=True)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def weights_path(self, task_id: int) -> Path:
+        """Where the guide of a task keeps its network."""
+        return self._tasks / str(task_id) / "guide.safetensors"
+
+    def save_scribbles(self, task_id: int, scribbles: LabelMap) -> None:
+        """Keep all strokes on an image, as a PNG with 255 where nobody drew."""
+        buffer = io.BytesIO()
+        Image.fromarray(scribbles).save(buffer, "PNG")
+        write_atomically(self._tasks / str(task_id) / "scribbles.png", buffer.getvalue())
+
+    def load_scribbles(self, task_id: int) -> LabelMap | None:
+        """Return the strokes of a task as last saved, shape (H, W); None if there are none."""
+        try:
+            with Image.open(self._tasks / str(task_id) / "scribbles.png") as file:
+                return np.array(file)
+        except FileNotFoundError:
+            return None
+
+    def save_prediction(self, task_id: int, prediction: StoredPrediction) -> None:
+        """Keep the latest prediction of a task."""
+        about = {
+            "spots": [asdict(spot) for spot in prediction.spots],
+            "materials": prediction.materials,
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            label_map=prediction.label_map,
+            uncertainty=np.round(prediction.uncertainty * 255).astype(np.uint8),
+            about=np.array(json.dumps(about)),
+        )
+        write_atomically(self._tasks / str(task_id) / "prediction.npz", buffer.getvalue())
+
+    def load_prediction(self, task_id: int) -> StoredPrediction | None:
+        """Return the latest prediction of a task; None if there is none."""
+        try:
+            with np.load(self._tasks / str(task_id) / "prediction.npz") as arrays:
+                about = json.loads(str(arrays["about"]))
+                return StoredPrediction(
+                    arrays["label_map"],
+                    arrays["uncertainty"].astype(np.float32) / 255,
+                    tuple(Spot(**spot) for spot in about["spots"]),
+                    tuple(about["materials"]),
+                )
+        except FileNotFoundError:
+            return None
+
+    def remember_sent(self, task_id: int, regions: Sequence[SentRegion]) -> None:
+        """Remember the regions of an answer."""
+        with self._lock:
+            self._sent.insert_all([{**asdict(region), "task": task_id} for region in regions])
+
+    def sent(self, task_id: int, ids: Collection[str]) -> dict[str, SentRegion]:
+        """Return those of the regions `ids` that we have sent for this task, by id."""
+        with self._lock:
+            rows = list(self._sent.rows_where("task = ?", [task_id]))
+        return {
+            row["id"]: SentRegion(row["id"], row["control"], row["label"], row["answer"])
+            for row in rows
+            if row["id"] in ids
+        }

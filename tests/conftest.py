@@ -1,0 +1,113 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+from loopback import loopback_server
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.projects import BackendAddress
+from backend.demo import Keys, backend_server, label_studio, load_keys
+from backend.processes import free_port
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A running Label Studio with a running backend."""
+
+    url: str  # of Label Studio
+    keys: Keys
+    client: LabelStudioClient
+    backend: BackendAddress
+
+
+@pytest.fixture
+def loopback():
+    """Run a small HTTP server that a test can tell what to answer."""
+    with loopback_server() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """What one run of the demo showed, and left behind."""
+
+    output: str
+    projects: int
+    tasks: int
+    backend_url: str  # as connected in Label Studio
+    exit_code: int
+    ports_freed: bool
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory):
+    """A data folder for the demo; its first boot takes most of a minute, so it is shared."""
+    return tmp_path_factory.mktemp("demo") / "data"
+
+
+@pytest.fixture(scope="session")
+def demo_runs(demo_folder) -> list[DemoRun]:
+    """Run the demo twice on the same folder, as a user does: the second time on other ports."""
+    return [run_demo_once(demo_folder, signal.SIGINT), run_demo_once(demo_folder, signal.SIGTERM)]
+
+
+def run_demo_once(folder: Path, end: signal.Signals) -> DemoRun:
+    """Start `python -m backend.demo`, look around when it is ready, end it with a signal."""
+    port, backend_port = free_port(), free_port()
+    command = [sys.executable, "-m", "backend.demo", "--data", str(folder)]
+    command += ["--port", str(port), "--backend-port", str(backend_port)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:  # noqa: S603 - ours
+        try:
+            output = read_until(process.stdout, "Stop with Ctrl-C")
+            assert "Ready:" in output, output
+            with LabelStudioClient(f"http://127.0.0.1:{port}", load_keys(folder).token) as client:
+                projects = list(client.sdk.projects.list())
+                tasks = list(client.sdk.tasks.list(project=projects[0].id))
+                (backend,) = client.sdk.ml.list(project=projects[0].id)
+        finally:
+            process.send_signal(end)
+        output += process.communicate(timeout=60)[0]
+    freed = is_free(port) and is_free(backend_port)
+    code = process.returncode
+    return DemoRun(output, len(projects), len(tasks), str(backend.url), code, freed)
+
+
+def read_until(lines: TextIO, words: str) -> str:
+    """Read lines up to the one with these words, or to the end."""
+    output = ""
+    while words not in output and (line := lines.readline()):
+        output += line
+    return output
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def workplace(demo_runs, demo_folder) -> Iterator[Workplace]:
+    """Boot the real Label Studio and the real backend, once for all tests that need them.
+
+    On the demo's folder, after its runs: that saves the long first boot.
+    """
+    assert all(run.exit_code == 0 for run in demo_runs)
+    keys = load_keys(demo_folder)
+    with (
+        label_studio(demo_folder, free_port(), keys) as url,
+        backend_server(demo_folder, free_port(), keys, url) as backend,
+        LabelStudioClient(url, keys.token, timeout_s=60.0) as client,
+    ):
+        yield Workplace(url, keys, client, backend)

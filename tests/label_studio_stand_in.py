@@ -1,0 +1,113 @@
+"""A Label Studio of one project on loopback, for tests that need its API but not its editor."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from loopback import Answer, LoopbackServer
+from PIL import Image
+
+from backend.annotation.label_config import write_label_config
+
+MATERIALS = ("Si", "Oxide")
+LABEL_CONFIG = write_label_config(MATERIALS)
+SIDE_PX = 64
+
+
+def two_halves():
+    """Draw an image with a dark upper and a bright lower half, (64, 64) uint8."""
+    noise = np.random.default_rng(0).normal(0, 8, (SIDE_PX, SIDE_PX))
+    image = np.where(np.arange(SIDE_PX)[:, None] < SIDE_PX // 2, 60, 190) + noise
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def png(image):
+    """Encode an image as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def stroke(region_id, label, y_percent, control="scribble", **changes):
+    """Make the result of a horizontal stroke across the image, as a draft holds it."""
+    touch = {
+        "type": "add",
+        "points": [0, 0],
+        "relativePoints": [20, y_percent, 80, y_percent],
+        "strokeWidth": 12,
+        "relativeStrokeWidth": 8,
+    }
+    return {
+        "id": region_id,
+        "from_name": control,
+        "to_name": "image",
+        "type": "brushlabels",
+        "origin": "manual",
+        "original_width": SIDE_PX,
+        "original_height": SIDE_PX,
+        "value": {"format": "rle", "brushlabels": [label], "touches": [touch]},
+        **changes,
+    }
+
+
+def prompt(region_id="prompt1"):
+    """Make the result of the smart rectangle that asks the guide."""
+    return {
+        "id": region_id,
+        "from_name": "ask",
+        "to_name": "image",
+        "type": "rectanglelabels",
+        "original_width": SIDE_PX,
+        "original_height": SIDE_PX,
+        "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rotation": 0,
+                  "rectanglelabels": ["Update guide"]},
+    }  # fmt: skip
+
+
+def draft(*results):
+    """Make a draft, as `GET /api/tasks/{id}/drafts` lists it."""
+    return {"id": 5, "user": "a@example.com", "annotation": None, "result": list(results),
+            "updated_at": "2026-11-22T08:32:28.748044Z"}  # fmt: skip
+
+
+@dataclass
+class LabelStudioStandIn:
+    """Serves task 7 of project 1; what its users did is set by the test."""
+
+    server: LoopbackServer
+    predictions: list[dict] = field(default_factory=list)
+
+    def __post_init__(self):
+        answer = self.server.answer
+        answer("GET", "/data/upload/1/a.png", Answer(png(two_halves())))
+        answer("GET", "/api/projects/1/", Answer({"id": 1, "label_config": LABEL_CONFIG}))
+        answer("GET", "/api/tasks/7/", Answer(self.task()))
+        answer("GET", "/api/tasks/7/drafts", Answer([]))
+        self.server.routes["POST", "/api/predictions/"] = self._create_prediction
+        self.server.routes["GET", "/api/predictions/"] = lambda _: Answer(self.predictions)
+        self.server.routes["DELETE", "/api/predictions/1/"] = self._delete_first
+
+    def task(self, **changes):
+        """Return the task as Label Studio sends it."""
+        return {"id": 7, "project": 1, "data": {"image": "/data/upload/1/a.png"},
+                "annotations": [], "predictions": [], "drafts": [], **changes}  # fmt: skip
+
+    def submit(self, *results, **changes):
+        """Submit an annotation and return the body of its webhook."""
+        body = {"id": 3, "task": 7, "result": list(results), "was_cancelled": False,
+                "ground_truth": False, "updated_at": "2026-11-22T08:40:00Z", **changes}  # fmt: skip
+        self.server.answer("GET", "/api/annotations/3/", Answer(body))
+        return {"action": "ANNOTATION_CREATED", "annotation": {"id": 3}, "task": {"id": 7},
+                "project": {"id": 1}}  # fmt: skip
+
+    def _create_prediction(self, request):
+        created = {"id": len(self.predictions) + 1, **json.loads(request.body)}
+        self.predictions.append(created)
+        return Answer(created, status=201)
+
+    def _delete_first(self, _request):
+        self.predictions[:] = [p for p in self.predictions if p["id"] != 1]
+        return Answer(status=204)

@@ -1,0 +1,245 @@
+"""The annotator's story in the real Label Studio, with the real backend and a real browser."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotator import along, corrections, first_strokes, mean_iou
+from editor import Editor, log_in, open_browser
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from scipy import ndimage
+
+from backend.annotation.ground_truth import compose_label_map
+from backend.annotation.label_config import parse_label_config, write_label_config
+from backend.annotation.predictions import sent_regions
+from backend.annotation.projects import connect_backend, ensure_project, import_image
+from backend.annotation.rle import decode_mask
+from backend.annotation.scribbles import rasterize, weak_labels
+from backend.annotation.tasks import parse_annotation, parse_results
+from backend.arrays import UNLABELED
+from backend.demo_images import DemoImage, as_png
+from backend.microscope.synthetic import make_image
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+EBC = Path(__file__).parents[2] / "shared" / "data" / "ebc_layers"
+EBC_MATERIALS = ("upper layer", "oxide film", "crack", "lower layer")
+SCREENSHOTS = Path(__file__).parents[1] / "test-output"
+BRUSH_SCREEN_PX = 15  # Label Studio's default brush, in screen pixels
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its truth."""
+
+    name: str
+    image: DemoImage
+    truth: np.ndarray  # (H, W), class per pixel
+    materials: tuple[str, ...]
+
+
+def gate_case():
+    """A synthetic gate, 512 px."""
+    drawn = make_image("gate", "A", seed=1)
+    png = as_png(drawn.image.astype(np.float32))
+    return Case("gate", DemoImage("gate.png", png), drawn.label_map, drawn.materials)
+
+
+def ebc_case():
+    """A real image of layers with four materials, cut to 512 px."""
+    if not EBC.is_dir():
+        pytest.skip("the real images are not here")
+    cut = np.s_[256:768, 512:1024]  # shows all four, and cracks wider than the brush
+    image, truth = (
+        np.asarray(Image.open(EBC / folder / "040617-3_S0410028.png"))[cut]
+        for folder in ("images", "masks")
+    )
+    png = as_png(image.astype(np.float32))
+    return Case("ebc", DemoImage("ebc.png", png), truth, EBC_MATERIALS)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start a browser, before anything slower."""
+    with sync_playwright() as playwright, open_browser(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(browser, workplace):
+    """Log in to Label Studio."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    log_in(page, workplace.url, workplace.keys.email, workplace.keys.password)
+    return page
+
+
+def open_case(workplace, page, case):
+    """Make a project of one image and open it; return the editor and the task id."""
+    client = workplace.client
+    config = write_label_config(case.materials)
+    project_id, _ = ensure_project(client, f"Test {case.name}", config)
+    import_image(client, project_id, case.image.name, case.image.content)
+    connect_backend(client, project_id, workplace.backend)
+    task_id = max(task.id for task in client.sdk.tasks.list(project=project_id))
+    SCREENSHOTS.mkdir(exist_ok=True)
+    editor = Editor(page, SCREENSHOTS)
+    editor.open_task(workplace.url, project_id, task_id)
+    return editor, task_id
+
+
+def paint_all(editor, strokes):
+    """Paint strokes with the hotkeys of their materials: 1 for the first one, and so on."""
+    for stroke in strokes:
+        editor.paint(str(stroke.label + 1), [stroke.points[0], stroke.points[-1]])
+
+
+def paintable(editor, case):
+    """Return the truth where the mouse can reach it, `UNLABELED` elsewhere. -> (H, W)."""
+    return np.where(editor.reachable(case.truth.shape), case.truth, UNLABELED)
+
+
+def label_map_of(results, case):
+    """Put the suggested masks together. -> (H, W)."""
+    label_map = np.full(case.truth.shape, UNLABELED, dtype=np.uint8)
+    for region in parse_results(results):
+        if region.control == "seg":
+            mask = decode_mask(region.rle, case.truth.shape) >= 128
+            label_map[mask] = case.materials.index(region.label)
+    return label_map
+
+
+def boxes_of(results):
+    """List the boxes of an answer."""
+    return [result for result in results if result["from_name"] == "uncertain"]
+
+
+def annotate(editor, case):
+    """Paint, ask, and correct; return all strokes painted, and the answer to each ask."""
+    radius_px = BRUSH_SCREEN_PX / 2 / editor.scale() + 2
+    truth = paintable(editor, case)
+    strokes = first_strokes(truth, radius_px)
+    paint_all(editor, strokes)
+    answers = [editor.ask(8, 8)]
+    editor.screenshot(f"{case.name}-1-first-answer")
+    editor.reject()
+    assert len(editor.regions()) == len(strokes)  # the scribbles survive, the prompt goes
+    for number in range(2, ROUNDS + 1):
+        shown = label_map_of(answers[-1], case)
+        painted = corrections(truth, shown, radius_px, count=4)
+        paint_all(editor, painted)
+        strokes += painted
+        answers.append(editor.ask(8, 8))
+        editor.screenshot(f"{case.name}-{number}-answer")
+    return strokes, answers
+
+
+@pytest.mark.parametrize("make_case", [gate_case, ebc_case])
+def test_scribbles_become_finished_ground_truth(page, workplace, make_case):
+    """Paint, ask, paint where it is wrong, ask again, accept, tick and submit."""
+    case = make_case()
+    editor, task_id = open_case(workplace, page, case)
+
+    strokes, answers = annotate(editor, case)
+    suggestions = editor.suggestions()
+    editor.accept()
+    editor.choose("Finished GT")
+    editor.submit()
+    editor.screenshot(f"{case.name}-submitted")
+
+    assert {region["labels"][0] for region in suggestions} == {*case.materials, "Uncertain"}
+    assert len(suggestions) == len(case.materials) + len(boxes_of(answers[-1]))
+    check_progress(case, answers)
+    check_stored(workplace, case, task_id, strokes, answers[-1])
+
+
+def check_progress(case, answers):
+    """Each answer shows boxes, and scribbling where it was wrong made it better."""
+    overlaps = [mean_iou(case.truth, label_map_of(results, case)) for results in answers]
+    (SCREENSHOTS / f"{case.name}.json").write_text(json.dumps({"mean_iou": overlaps}))
+    assert all(boxes_of(results) for results in answers)
+    assert overlaps[-1] > overlaps[0]
+
+
+def check_stored(workplace, case, task_id, strokes, answer):
+    """Label Studio stored the status, the masks and the scribbles as they were shown."""
+    annotation, config = stored(workplace, case, task_id)
+    truth = compose_label_map(annotation, config, {}, case.truth.shape)
+    assert annotation.finished
+    assert np.mean(truth.label_map == label_map_of(answer, case)) > 0.999
+    check_scribbles(annotation, config, strokes, case)
+
+
+def stored(workplace, case, task_id):
+    """Read the one annotation of a task back; return it with the labeling config."""
+    (listed,) = workplace.client.task(task_id)["annotations"]
+    annotation = parse_annotation(workplace.client.annotation(listed["id"]))
+    return annotation, parse_label_config(write_label_config(case.materials))
+
+
+def check_scribbles(annotation, config, strokes, case):
+    """The weak labels lie on the drawn paths, and nowhere else."""
+    regions, _ = weak_labels(annotation.regions, config, {})
+    label_map = rasterize(regions, config.materials, case.truth.shape)
+    painted = np.zeros(case.truth.shape, dtype=bool)
+    for stroke in strokes:
+        painted[along(stroke)] = True
+        assert np.mean(label_map[along(stroke)] == stroke.label) > 0.9
+    assert len(regions) == len(strokes)
+    assert not (label_map != UNLABELED)[distance_to(painted) > 2 * BRUSH_SCREEN_PX].any()
+
+
+def distance_to(mask):
+    """Distance of each pixel to the nearest one in `mask`, px. (H, W) -> (H, W)."""
+    return ndimage.distance_transform_edt(~mask)
+
+
+def paint_and_ask(workplace, page, name, *, auto_accept):
+    """Open the gate in a project of its own, paint each material once and ask."""
+    case = replace(gate_case(), name=name)
+    editor, task_id = open_case(workplace, page, case)
+    strokes = first_strokes(paintable(editor, case), BRUSH_SCREEN_PX / 2)
+    paint_all(editor, strokes)
+    editor.set_auto_accept(auto_accept)
+    return case, editor, task_id, strokes, editor.ask(8, 8)
+
+
+def test_accepting_with_a_label_active_adds_no_weak_labels(page, workplace):
+    """Label Studio then writes the label on every accepted region; those are dropped."""
+    case, editor, task_id, strokes, answer = paint_and_ask(
+        workplace, page, "label active", auto_accept=False
+    )
+
+    editor.activate_label("1")
+    editor.accept(deselect=False)
+    editor.submit()
+
+    annotation, config = stored(workplace, case, task_id)
+    scribbles = [region for region in annotation.regions if region.control == "scribble"]
+    kept, _ = weak_labels(annotation.regions, config, {})
+    truth = compose_label_map(annotation, config, {}, case.truth.shape)
+    assert len(scribbles) > len(strokes)  # without the bug of Label Studio, this test can go
+    assert len(kept) == len(strokes)
+    assert np.mean(truth.label_map == label_map_of(answer, case)) > 0.999
+
+
+def test_materials_lost_by_auto_accept_are_restored(page, workplace):
+    """Auto-Accept makes one material of all masks; what we sent is known and put back."""
+    case, editor, task_id, _, answer = paint_and_ask(
+        workplace, page, "auto accept", auto_accept=True
+    )
+
+    editor.submit()
+
+    annotation, config = stored(workplace, case, task_id)
+    sent = {region.id: region for region in sent_regions(answer)}
+    truth = compose_label_map(annotation, config, sent, case.truth.shape)
+    masks = {region.label for region in annotation.regions if region.control == "seg"}
+    assert len(masks) == 1  # without the bug of Label Studio, this test can go
+    assert np.mean(truth.label_map == label_map_of(answer, case)) > 0.999
+    assert "Auto-Accept" in truth.notices[0]

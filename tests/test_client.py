@@ -1,0 +1,339 @@
+"""The calls to Label Studio, against a small HTTP server on loopback."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from loopback import Answer
+
+from backend.annotation.client import LabelStudioClient
+from backend.errors import LabelStudioError
+
+LEGACY = "0123456789abcdef0123456789abcdef01234567"
+PERSONAL = "header.payload.signature"
+PREDICTION = {"id": 9, "task": 5, "result": [], "model_version": "tem-guide-v3"}
+
+
+@pytest.fixture
+def client(loopback):
+    """Connect to the loopback server with a legacy token."""
+    with LabelStudioClient(loopback.url, LEGACY) as client:
+        yield client
+
+
+def personal_client(loopback, *access_tokens):
+    """Connect with a personal access token, exchanged for one access token after the other."""
+    answers = [Answer({"access": token}) for token in access_tokens]
+    loopback.answer("POST", "/api/token/refresh", *answers)
+    return LabelStudioClient(loopback.url, PERSONAL)
+
+
+def test_legacy_token_is_sent_as_it_is(loopback, client):
+    """Legacy keys go into the header as Label Studio wants them."""
+    loopback.answer("GET", "/api/tasks/5/", Answer({"id": 5}))
+
+    assert client.task(5) == {"id": 5}
+    assert loopback.requests[0].authorization == f"Token {LEGACY}"
+
+
+def test_personal_token_is_exchanged_once_and_kept(loopback):
+    """Two reads need one exchange."""
+    loopback.answer("GET", "/api/tasks/5/", Answer({"id": 5}))
+    with personal_client(loopback, "short-lived") as client:
+        client.task(5)
+        client.task(5)
+
+    exchange, *reads = loopback.requests
+    assert exchange.json() == {"refresh": PERSONAL}
+    assert [read.authorization for read in reads] == ["Bearer short-lived"] * 2
+
+
+def test_refused_access_token_is_exchanged_again(loopback):
+    """A 401 leads to one more exchange, then the read succeeds."""
+    loopback.answer("GET", "/api/tasks/5/", Answer(status=401), Answer({"id": 5}))
+    with personal_client(loopback, "stale", "fresh") as client:
+        assert client.task(5) == {"id": 5}
+
+    assert [request.authorization for request in loopback.requests if request.method == "GET"] == [
+        "Bearer stale",
+        "Bearer fresh",
+    ]
+
+
+def test_access_token_is_exchanged_before_label_studio_forgets_it(loopback, monkeypatch):
+    """After five minutes Label Studio would refuse the token, so it is renewed earlier."""
+    loopback.answer("GET", "/api/tasks/5/", Answer({"id": 5}))
+    with personal_client(loopback, "first", "second") as client:
+        client.task(5)
+        later_s = time.monotonic() + 299
+        monkeypatch.setattr("backend.annotation.token_auth.time.monotonic", lambda: later_s)
+        client.task(5)
+
+    assert loopback.requests[-1].authorization == "Bearer second"
+
+
+def test_revoked_personal_token_names_the_setting(loopback):
+    """The sentence names the variable, and the key is not in it."""
+    loopback.answer("POST", "/api/token/refresh", Answer({"detail": PERSONAL}, status=401))
+    with (
+        LabelStudioClient(loopback.url, PERSONAL) as client,
+        pytest.raises(LabelStudioError, match="check LABEL_STUDIO_API_KEY") as caught,
+    ):
+        client.task(5)
+
+    assert PERSONAL not in str(caught.value)
+
+
+def test_exchange_without_a_token_is_an_error(loopback):
+    """Another program behind the address does not answer like Label Studio."""
+    loopback.answer("POST", "/api/token/refresh", Answer(b"<html>"))
+    with (
+        LabelStudioClient(loopback.url, PERSONAL) as client,
+        pytest.raises(LabelStudioError, match="did not answer with an access token"),
+    ):
+        client.task(5)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, "check LABEL_STUDIO_API_KEY"),
+        (404, "was it deleted"),
+        (301, "final address"),
+        (502, "see the log of Label Studio"),
+        (400, "did not accept"),
+    ],
+)
+def test_refusal_says_what_to_do(loopback, client, status, sentence):
+    """Each status leads to its own advice, for reads and for writes."""
+    loopback.answer("GET", "/api/projects/1/", Answer({}, status=status))
+    loopback.answer("POST", "/api/predictions/", Answer({"detail": "no"}, status=status))
+
+    with pytest.raises(LabelStudioError, match=sentence):
+        client.project(1)
+    with pytest.raises(LabelStudioError, match=sentence):
+        client.replace_predictions(5, result=[], score=0.5, model_version="v1", prefix="v")
+
+
+def test_label_studio_that_is_down_is_named():
+    """The sentence holds the address and the setting."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with (
+            LabelStudioClient(url, LEGACY) as client,
+            pytest.raises(LabelStudioError, match=r"does not answer.*LABEL_STUDIO_URL"),
+        ):
+            client.drafts(5)
+
+
+def test_broken_connection_is_tried_again():
+    """The first connection is cut before an answer; the second serves the read."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=cut_one_then_answer, args=(listener,))
+        thread.start()
+        with LabelStudioClient(f"http://127.0.0.1:{port}", LEGACY) as client:
+            assert client.drafts(5) == []
+        thread.join()
+
+
+def cut_one_then_answer(listener):
+    """Close the first connection in the middle of the request, answer the second."""
+    listener.accept()[0].close()
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+
+
+def test_writes_are_not_repeated(loopback, client):
+    """A failed POST may have stored the prediction: sending it again could store it twice."""
+    loopback.answer("POST", "/api/predictions/", Answer({}, status=503))
+
+    with pytest.raises(LabelStudioError):
+        client.replace_predictions(5, result=[], score=0.5, model_version="v1", prefix="v")
+
+    assert len(loopback.paths("POST")) == 1
+
+
+def test_page_in_place_of_json_names_the_address(loopback, client):
+    """A proxy or another program at the address answers with a page."""
+    loopback.answer("GET", "/api/annotations/7/", Answer(b"<html>Welcome</html>"))
+
+    with pytest.raises(LabelStudioError, match="did not answer with JSON"):
+        client.annotation(7)
+
+
+@pytest.mark.parametrize("read", [LabelStudioClient.drafts, LabelStudioClient.task])
+def test_wrong_kind_of_json_is_refused(loopback, client, read):
+    """A number is neither a list of drafts nor a task."""
+    loopback.answer("GET", "/api/tasks/5/drafts", Answer(3))
+    loopback.answer("GET", "/api/tasks/5/", Answer(3))
+
+    with pytest.raises(LabelStudioError, match="holds no"):
+        read(client, 5)
+
+
+def prepare_predictions(loopback, versions):
+    """Let task 5 have predictions with ids 1, 2, ... of these versions, and take the new one, 9."""
+    stored = [
+        {**PREDICTION, "id": number, "model_version": version}
+        for number, version in enumerate(versions, start=1)
+    ]
+    loopback.answer("POST", "/api/predictions/", Answer(PREDICTION, status=201))
+    loopback.answer("GET", "/api/predictions/", Answer([*stored, PREDICTION]))
+    for prediction in stored:
+        loopback.answer("DELETE", f"/api/predictions/{prediction['id']}/", Answer(status=204))
+
+
+def replace(client):
+    """Push version 3 of the guide for task 5."""
+    return client.replace_predictions(
+        5, result=[{"id": "a"}], score=0.5, model_version="tem-guide-v3", prefix="tem-guide-"
+    )
+
+
+def test_new_prediction_replaces_the_older_ones_of_this_backend(loopback, client):
+    """Predictions of other backends, or of none, stay."""
+    prepare_predictions(loopback, ["tem-guide-v1", "other-v1", None, "tem-guide-v2"])
+
+    assert replace(client) == 9
+    assert loopback.paths("DELETE") == ["/api/predictions/1/", "/api/predictions/4/"]
+
+
+def test_prediction_carries_result_score_and_version(loopback, client):
+    """What is stored is what was given."""
+    prepare_predictions(loopback, [])
+
+    replace(client)
+
+    assert loopback.requests[0].json() == {
+        "task": 5,
+        "result": [{"id": "a"}],
+        "score": 0.5,
+        "model_version": "tem-guide-v3",
+    }
+
+
+def test_old_predictions_stay_when_the_new_one_is_refused(loopback, client):
+    """Nothing is deleted before its successor exists."""
+    prepare_predictions(loopback, ["tem-guide-v1"])
+    loopback.answer("POST", "/api/predictions/", Answer({"detail": "no"}, status=400))
+
+    with pytest.raises(LabelStudioError, match="400"):
+        replace(client)
+
+    assert loopback.paths("DELETE") == []
+
+
+def test_prediction_deleted_by_someone_else_is_no_error(loopback, client):
+    """It is gone, as wanted."""
+    prepare_predictions(loopback, ["tem-guide-v1"])
+    loopback.answer("DELETE", "/api/predictions/1/", Answer({}, status=404))
+
+    assert replace(client) == 9
+
+
+def test_refused_deletion_is_an_error(loopback, client):
+    """Otherwise old predictions would pile up without a word."""
+    prepare_predictions(loopback, ["tem-guide-v1"])
+    loopback.answer("DELETE", "/api/predictions/1/", Answer({}, status=403))
+
+    with pytest.raises(LabelStudioError, match="deleting a prediction"):
+        replace(client)
+
+
+def draft(number, updated_at, *region_ids):
+    """Make a draft as Label Studio lists it."""
+    regions = [{"id": region_id} for region_id in region_ids]
+    return {"id": number, "updated_at": updated_at, "result": regions}
+
+
+def test_draft_with_all_prompts_is_awaited(loopback, client):
+    """The draft arrives at the third look, as late as the editor saves."""
+    old, new = draft(1, "10:00", "stroke"), draft(1, "10:05", "stroke", "prompt", "late stroke")
+    loopback.answer("GET", "/api/tasks/5/drafts", Answer([]), Answer([old]), Answer([new]))
+
+    found = client.wait_for_draft(5, ["stroke", "prompt"], interval_s=0.01)
+
+    assert found == new
+    assert len(loopback.requests) == 3
+
+
+def test_newest_of_several_drafts_is_taken(loopback, client):
+    """Two drafts may hold the prompt after the annotation was submitted and drafted again."""
+    drafts = [draft(1, "10:00", "p"), draft(2, "10:05", "p"), draft(3, "10:09", "other")]
+    loopback.answer("GET", "/api/tasks/5/drafts", Answer(drafts))
+
+    assert client.wait_for_draft(5, ["p"])["id"] == 2
+
+
+def test_waiting_for_a_draft_ends(loopback, client):
+    """None after the time is over, and at least one look."""
+    loopback.answer("GET", "/api/tasks/5/drafts", Answer([draft(1, "10:00")]))
+
+    assert client.wait_for_draft(5, ["p"], timeout_s=0.05, interval_s=0.02) is None
+    assert len(loopback.requests) > 1
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8080", "ftp://host", "http://me:pw@host", "http://host:port"]
+)
+def test_unusable_address_names_the_setting(url):
+    """A missing scheme is the usual slip."""
+    with pytest.raises(ValueError, match="LABEL_STUDIO_URL"):
+        LabelStudioClient(url, LEGACY)
+
+
+@pytest.mark.parametrize("key", ["", "  ", "two words", "line\nbreak", "schlüssel"])
+def test_unusable_key_is_refused_without_showing_it(key):
+    """Such a key would be quoted by the error of the HTTP library."""
+    with pytest.raises(ValueError, match="LABEL_STUDIO_API_KEY") as caught:
+        LabelStudioClient("http://host", key)
+
+    assert not key.strip() or key not in str(caught.value)
+
+
+def test_path_prefix_is_kept(loopback):
+    """Label Studio may live below a path of a shared host."""
+    loopback.answer("GET", "/annotate/api/tasks/5/", Answer({"id": 5}))
+
+    with LabelStudioClient(f"{loopback.url}/annotate/", LEGACY) as client:
+        assert client.task(5) == {"id": 5}
+
+
+def test_key_stays_with_label_studio(loopback, client):
+    """Another host, another port: no signature."""
+    elsewhere = loopback.url.replace("127.0.0.1", "localhost")
+    with client.stream(f"{elsewhere}/a.png"):
+        pass
+
+    assert loopback.requests[0].authorization == ""
+
+
+@pytest.mark.parametrize("key", [LEGACY, PERSONAL])
+def test_key_is_in_no_log(loopback, caplog, key):
+    """Even with everything logged, by httpx and the sdk too."""
+    caplog.set_level(logging.DEBUG)
+    prepare_predictions(loopback, ["tem-guide-v1"])
+    loopback.answer("POST", "/api/token/refresh", Answer({"access": "short-lived"}))
+    with LabelStudioClient(loopback.url, key) as client:
+        replace(client)
+
+    assert caplog.records
+    assert key not in caplog.text
+    assert "short-lived" not in caplog.text
+
+
+def test_httpx_is_asked_not_to_follow_redirects(loopback, client):
+    """A redirect is handed to the caller, who knows where images may come from."""
+    loopback.answer("GET", "/a.png", Answer(status=302, headers={"Location": "http://x.test/"}))
+
+    with client.stream("/a.png") as response:
+        assert response.status_code == httpx.codes.FOUND

@@ -1,0 +1,97 @@
+"""The demo's options, keys and mistakes; `test_browser_loop.py` runs it for real."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend import demo
+from backend.demo import DemoOptions, load_keys, main, parse_options
+from backend.processes import ServerError, free_port
+
+
+def test_options_have_the_usual_ports_and_folder():
+    """Label Studio's own port, and that of its backends."""
+    expected = DemoOptions((), (), Path("demo-data"), port=8080, backend_port=9090)
+
+    assert parse_options([]) == expected
+
+
+def test_images_and_materials_are_taken_from_the_command_line():
+    """Spaces around the names do not matter."""
+    options = parse_options(["a.png", "b.tif", "--materials", "Si, Oxide,"])
+
+    assert options.images == (Path("a.png"), Path("b.tif"))
+    assert options.materials == ("Si", "Oxide")
+
+
+def test_keys_are_random_and_kept(tmp_path):
+    """A second start opens the same Label Studio; another folder has other keys."""
+    keys = load_keys(tmp_path / "one")
+
+    assert load_keys(tmp_path / "one") == keys
+    assert load_keys(tmp_path / "two").password != keys.password
+
+
+def test_only_the_owner_reads_the_keys(tmp_path):
+    """They open the annotator's data."""
+    load_keys(tmp_path)
+
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+
+
+def test_taken_port_ends_in_a_sentence(tmp_path, capsys):
+    """Before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        arguments = ["--data", str(tmp_path), "--backend-port", port, "--port", "0"]
+
+        assert main(arguments) == 1
+    assert f"port {port}, meant for the backend, cannot be used" in capsys.readouterr().err
+    assert not (tmp_path / "label-studio").exists()
+
+
+def test_missing_image_ends_in_a_sentence(tmp_path, capsys):
+    """Before anything is started."""
+    assert main([str(tmp_path / "gone.png"), "--data", str(tmp_path / "data")]) == 1
+    assert "gone.png cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_missing_label_studio_ends_in_a_sentence(tmp_path, monkeypatch):
+    """The sentence holds the command that installs it."""
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda _: None)
+
+    with (
+        pytest.raises(ServerError, match=r"pip install -e '\.\[demo\]'"),
+        demo.label_studio(tmp_path, free_port(), load_keys(tmp_path)),
+    ):
+        pass
+
+
+def test_help_fits_the_options():
+    """It runs as a module, as `scripts/demo` runs it."""
+    command = [sys.executable, "-m", "backend.demo", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+
+    assert "usage: scripts/demo" in shown.stdout
+    assert all(
+        option in shown.stdout for option in ("--port", "--backend-port", "--data", "--materials")
+    )
+
+
+def test_interruption_ends_the_demo_without_an_error(monkeypatch, capsys):
+    """Ctrl-C is the way to stop it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupted)
+
+    assert main([]) == 0
+    assert "Stopped." in capsys.readouterr().out

@@ -1,0 +1,224 @@
+"""Where images may be read from, and where not."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from loopback import Answer, loopback_server
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.image_sources import ImageSource
+from backend.errors import ForbiddenImageError, InvalidImageError, LabelStudioError
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+PNG = b"\x89PNG and the rest"
+
+
+@pytest.fixture
+def source(loopback, tmp_path):
+    """Allow the loopback server and the folder `images`, and 20 bytes an image."""
+    (tmp_path / "images").mkdir()
+    with LabelStudioClient(loopback.url, KEY) as client:
+        yield ImageSource(client, tmp_path / "images", max_bytes=20)
+
+
+def test_uploaded_image_is_read_with_the_key(loopback, source):
+    """Uploads need a signed request."""
+    loopback.answer("GET", "/data/upload/1/a b.png", Answer(PNG))
+    loopback.answer("GET", "/data/upload/1/a%20b.png", Answer(PNG))
+
+    assert source.read("/data/upload/1/a%20b.png") == PNG
+    assert loopback.requests[0].authorization == f"Token {KEY}"
+
+
+def test_absolute_address_of_label_studio_is_read(loopback, source):
+    """Storages hand out absolute addresses, with a query."""
+    loopback.answer("GET", "/data/local-files/", Answer(PNG))
+
+    assert source.read(f"{loopback.url}/data/local-files/?d=a.png") == PNG
+    assert loopback.paths() == ["/data/local-files/?d=a.png"]
+
+
+def test_path_prefix_of_label_studio_is_known(loopback):
+    """Label Studio below a path writes references with and without that path."""
+    loopback.answer("GET", "/annotate/data/upload/a.png", Answer(PNG))
+    with LabelStudioClient(f"{loopback.url}/annotate", KEY) as client:
+        source = ImageSource(client, None, max_bytes=20)
+
+        assert source.read("/data/upload/a.png") == PNG
+        assert source.read("/annotate/data/upload/a.png") == PNG
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://{host}/a.png",  # another scheme
+        "http://127.0.0.1:1/a.png",  # another port
+        "http://localhost:{port}/a.png",  # another name
+        "http://{host}@example.test/a.png",  # looks like the host, is a user name
+        "http://me:secret@{host}/a.png",
+        "http://{host}.example.test/a.png",
+        "http://169.254.169.254/latest/meta-data",
+        "//example.test/a.png",
+        "ftp://{host}/a.png",
+        "file:///etc/passwd",
+        "s3://bucket/a.png",
+        "http://[",
+    ],
+)
+def test_other_addresses_are_forbidden(loopback, source, reference):
+    """No request leaves, to whatever host."""
+    host = loopback.url.removeprefix("http://")
+
+    with pytest.raises(ForbiddenImageError):
+        source.read(reference.format(host=host, port=host.partition(":")[2]))
+    assert loopback.requests == []
+
+
+def test_redirect_elsewhere_is_forbidden(loopback, source):
+    """Label Studio redirects to a bucket, or someone made it redirect to an inner host."""
+    with loopback_server() as other:
+        other.answer("GET", "/a.png", Answer(PNG))
+        moved = Answer(status=302, headers={"Location": f"{other.url}/a.png"})
+        loopback.answer("GET", "/data/a.png", moved)
+
+        with pytest.raises(ForbiddenImageError, match="not on"):
+            source.read("/data/a.png")
+        assert other.requests == []
+
+
+def test_redirect_within_label_studio_is_followed(loopback, source):
+    """A missing slash at the end is corrected by a redirect."""
+    loopback.answer("GET", "/data/a", Answer(status=301, headers={"Location": "/data/a/"}))
+    loopback.answer("GET", "/data/a/", Answer(PNG))
+
+    assert source.read("/data/a") == PNG
+
+
+def test_redirect_in_circles_ends(loopback, source):
+    """A page that redirects to itself is given up."""
+    loopback.answer("GET", "/data/a", Answer(status=301, headers={"Location": "/data/a"}))
+
+    with pytest.raises(InvalidImageError, match="in circles"):
+        source.read("/data/a")
+    assert len(loopback.requests) == 4
+
+
+def test_missing_upload_is_named(source):
+    """The annotator sees which image is gone."""
+    with pytest.raises(InvalidImageError, match=r"no image '/data/upload/1/gone\.png'"):
+        source.read("/data/upload/1/gone.png")
+
+
+def test_refused_key_is_named(loopback, source):
+    """A wrong key is no fault of the image."""
+    loopback.answer("GET", "/data/a.png", Answer(status=401))
+
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY"):
+        source.read("/data/a.png")
+
+
+@pytest.mark.parametrize(("size", "fits"), [(20, True), (21, False)])
+def test_size_cap_holds_for_every_source(loopback, source, tmp_path, size, fits):
+    """One byte over the cap is refused, wherever it comes from."""
+    data = b"x" * size
+    (tmp_path / "images" / "a.png").write_bytes(data)
+    loopback.answer("GET", "/data/a.png", Answer(data))
+    encoded = base64.b64encode(data).decode()
+
+    for reference in ("a.png", "/data/a.png", f"data:image/png;base64,{encoded}"):
+        if fits:
+            assert source.read(reference) == data
+        else:
+            with pytest.raises(InvalidImageError, match="more than 20 bytes"):
+                source.read(reference)
+
+
+@given(data=st.binary(max_size=20))
+def test_data_uri_round_trip(data):
+    """Any bytes survive in base64."""
+    with LabelStudioClient("http://127.0.0.1:1", KEY) as client:
+        source = ImageSource(client, None, max_bytes=20)
+
+        reference = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        assert source.read(reference) == data
+
+
+def test_percent_coded_data_uri_is_read(source):
+    """Without base64, bytes are percent-coded."""
+    assert source.read("data:image/png,%89PNG") == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "rest", ["text/html,x", "image/png;base64,%%%", "image/png;base64,abc", ""]
+)
+def test_unreadable_data_uri_is_refused(source, rest):
+    """Not an image, or not base64."""
+    with pytest.raises(InvalidImageError):
+        source.read(f"data:{rest}")
+
+
+def test_file_below_the_allowed_folder_is_read(source, tmp_path):
+    """By its absolute path, by a path from the folder, and through dots that stay inside."""
+    path = tmp_path / "images" / "a.png"
+    path.write_bytes(PNG)
+
+    for reference in (str(path), "a.png", "lot/../a.png"):
+        assert source.read(reference) == PNG
+
+
+def test_link_inside_the_folder_is_followed(source, tmp_path):
+    """A link counts for where it leads."""
+    (tmp_path / "images" / "a.png").write_bytes(PNG)
+    (tmp_path / "images" / "link.png").symlink_to("a.png")
+
+    assert source.read("link.png") == PNG
+
+
+def test_file_outside_the_folder_is_forbidden(source, tmp_path):
+    """By dots, by an absolute path, by a link, and by a folder whose name begins the same."""
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (tmp_path / "images-2").mkdir()
+    (tmp_path / "images-2" / "a.png").write_bytes(PNG)
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
+
+    for reference in ("../secret.png", "/etc/passwd", "link.png", f"{tmp_path}/images-2/a.png"):
+        with pytest.raises(ForbiddenImageError, match="outside IMAGE_ROOT"):
+            source.read(reference)
+
+
+def test_no_file_is_allowed_without_a_folder(loopback, tmp_path):
+    """IMAGE_ROOT is off unless set."""
+    (tmp_path / "a.png").write_bytes(PNG)
+    with LabelStudioClient(loopback.url, KEY) as client:
+        source = ImageSource(client, None, max_bytes=20)
+
+        with pytest.raises(ForbiddenImageError, match="IMAGE_ROOT is not set"):
+            source.read(str(tmp_path / "a.png"))
+
+
+def test_pipe_is_no_image(source, tmp_path):
+    """Reading from a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+
+    with pytest.raises(InvalidImageError, match="no image file"):
+        source.read("pipe.png")
+
+
+@pytest.mark.parametrize("reference", ["gone.png", "", ".", "a\0b", "x" * 300])
+def test_missing_file_is_named(source, reference):
+    """A folder, an empty or an impossible name end in a sentence too."""
+    with pytest.raises(InvalidImageError):
+        source.read(reference)
+
+
+def test_loop_of_links_is_refused(source, tmp_path):
+    """A link to itself leads nowhere."""
+    (tmp_path / "images" / "loop.png").symlink_to("loop.png")
+
+    with pytest.raises((InvalidImageError, ForbiddenImageError)):
+        source.read("loop.png")

@@ -1,0 +1,121 @@
+"""Setting a project up, against a small HTTP server on loopback."""
+
+from __future__ import annotations
+
+import pytest
+from loopback import Answer
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.projects import (
+    BackendAddress,
+    connect_backend,
+    ensure_project,
+    import_image,
+)
+from backend.errors import LabelStudioError
+
+BACKEND = BackendAddress("http://127.0.0.1:9090", "ls", "secret")
+OLD = {"id": 4, "url": "http://127.0.0.1:7000", "title": "TEM guide", "project": 3}
+FOREIGN = {"id": 5, "url": "http://127.0.0.1:6000", "title": "other", "project": 3}
+
+
+@pytest.fixture
+def client(loopback):
+    """Connect to the loopback server."""
+    with LabelStudioClient(loopback.url, "0123456789abcdef") as client:
+        yield client
+
+
+def list_projects(loopback, *projects):
+    """Let Label Studio have these projects."""
+    page = {"count": len(projects), "next": None, "previous": None, "results": list(projects)}
+    loopback.answer("GET", "/api/projects/", Answer(page))
+
+
+def test_project_is_created_when_missing(loopback, client):
+    """With the switches the loop in the open page needs."""
+    list_projects(loopback)
+    loopback.answer("POST", "/api/projects/", Answer({"id": 3, "title": "TEM"}, status=201))
+
+    assert ensure_project(client, "TEM", "<View/>") == (3, True)
+    assert loopback.requests[-1].json() == {
+        "title": "TEM",
+        "label_config": "<View/>",
+        "show_collab_predictions": True,
+        "maximum_annotations": 1,
+    }
+
+
+def test_project_is_found_again(loopback, client):
+    """A second start makes no second project."""
+    list_projects(loopback, {"id": 2, "title": "other"}, {"id": 3, "title": "TEM"})
+
+    assert ensure_project(client, "TEM", "<View/>") == (3, False)
+    assert loopback.paths("POST") == []
+
+
+def test_image_is_uploaded_under_its_name(loopback, client):
+    """Label Studio tells the format by the name."""
+    loopback.answer("POST", "/api/projects/3/import", Answer({"task_count": 1}, status=201))
+
+    import_image(client, 3, "gate.png", b"\x89PNG")
+
+    assert b'filename="gate.png"' in loopback.requests[0].body
+    assert b"\x89PNG" in loopback.requests[0].body
+
+
+def test_refused_image_is_named(loopback, client):
+    """The sentence names the file."""
+    loopback.answer("POST", "/api/projects/3/import", Answer({}, status=400))
+
+    with pytest.raises(LabelStudioError, match=r"import of gate\.png"):
+        import_image(client, 3, "gate.png", b"")
+
+
+@pytest.fixture
+def connections(loopback):
+    """Let project 3 have an old connection to us, a foreign one, and the webhooks of all."""
+    webhooks = [
+        {"id": number, "url": f"{url}/webhook"}
+        for number, url in ((7, OLD["url"]), (8, FOREIGN["url"]), (9, BACKEND.url))
+    ]
+    loopback.answer("GET", "/api/ml/", Answer([OLD, FOREIGN]))
+    loopback.answer("GET", "/api/webhooks/", Answer(webhooks))
+    loopback.answer("DELETE", "/api/ml/4", Answer(status=204))
+    loopback.answer("DELETE", "/api/webhooks/7/", Answer(status=204))
+    loopback.answer("POST", "/api/ml/", Answer({**OLD, "id": 6, "url": BACKEND.url}, status=201))
+    loopback.answer("PATCH", "/api/webhooks/9/", Answer({"url": BACKEND.url}))
+    return loopback
+
+
+def test_backend_is_connected_as_interactive_with_its_password(connections, client):
+    """Label Studio signs `/setup` and `/predict` with it."""
+    connect_backend(client, 3, BACKEND)
+
+    created = next(request for request in connections.requests if request.method == "POST").json()
+    assert created["url"] == BACKEND.url
+    assert created["is_interactive"] is True
+    assert (created["basic_auth_user"], created["basic_auth_pass"]) == ("ls", "secret")
+
+
+def test_earlier_connection_is_replaced_and_others_stay(connections, client):
+    """The port may have changed; the old webhook would cost a second at each submit."""
+    connect_backend(client, 3, BACKEND)
+
+    assert connections.paths("DELETE") == ["/api/ml/4", "/api/webhooks/7/"]
+
+
+def test_webhook_is_signed(connections, client):
+    """Label Studio does not sign webhooks by itself."""
+    connect_backend(client, 3, BACKEND)
+
+    patch = next(request for request in connections.requests if request.method == "PATCH").json()
+    assert patch["headers"] == {"Authorization": "Basic bHM6c2VjcmV0"}
+
+
+def test_backend_without_password_is_connected_without(connections, client):
+    """Then nothing is signed."""
+    connect_backend(client, 3, BackendAddress(BACKEND.url))
+
+    assert connections.paths("PATCH") == []
+    assert "auth_method" not in connections.requests[-1].json()

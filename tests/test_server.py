@@ -1,0 +1,395 @@
+"""The routes as Label Studio calls them, with a real guide, on good and on bad input."""
+
+import logging
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from label_studio_stand_in import (
+    LABEL_CONFIG,
+    LabelStudioStandIn,
+    draft,
+    png,
+    prompt,
+    stroke,
+    two_halves,
+)
+from loopback import Answer
+from pydantic import SecretStr
+
+from backend import Guide, GuideSettings
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.rle import decode_mask
+from backend.server import create_app
+from backend.service import GuideService
+from backend.settings import Settings
+
+SMALL_GUIDE = partial(Guide, settings=GuideSettings(encoder_weights="random", steps=1))
+STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
+
+
+@pytest.fixture
+def label_studio(loopback):
+    """A Label Studio with one task."""
+    return LabelStudioStandIn(loopback)
+
+
+@pytest.fixture
+def settings(label_studio, tmp_path):
+    """Settings for it; nothing is waited for long."""
+    return Settings(
+        label_studio_url=label_studio.server.url,
+        label_studio_api_key="0" * 40,
+        model_dir=tmp_path / "state",
+        draft_timeout_s=0.3,
+    )
+
+
+@pytest.fixture
+def start(settings):
+    """Start the application; each call is a restart on the same state folder."""
+    clients = []
+
+    def start(make_guide=SMALL_GUIDE, **changes):
+        changed = settings.model_copy(update=changes)
+        client = LabelStudioClient(changed.label_studio_url, "0" * 40, timeout_s=5)
+        service = GuideService(changed, client, make_guide)
+        clients.append(TestClient(create_app(changed, service), raise_server_exceptions=False))
+        return clients[-1].__enter__()
+
+    yield start
+    for client in clients:
+        client.__exit__()
+
+
+def ask(app, task, *, asks=True):
+    """Call `/predict` as the editor does when the prompt was drawn."""
+    context = {"result": [prompt()]} if asks else None
+    body = {"tasks": [task], "label_config": LABEL_CONFIG, "params": {"context": context}}
+    return app.post("/predict", json=body)
+
+
+def results_of(answer):
+    """Return the regions of the one prediction of an answer."""
+    assert answer.status_code == 200, answer.text
+    (prediction,) = answer.json()["results"]
+    return prediction["result"]
+
+
+def masks_of(answer):
+    """Decode the masks of an answer by material: (64, 64) bool each."""
+    return {
+        result["value"]["brushlabels"][0]: decode_mask(result["value"]["rle"], (64, 64)) > 127
+        for result in results_of(answer)
+        if result["from_name"] == "seg"
+    }
+
+
+def test_asking_gives_a_mask_for_each_material(start, label_studio):
+    """Two strokes and a prompt become two exclusive masks that cover the image."""
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    masks = masks_of(answer)
+    assert (masks["Si"] ^ masks["Oxide"]).all()
+    assert masks["Si"][:28].mean() > 0.95
+    assert masks["Oxide"][36:].mean() > 0.95
+
+
+def test_late_stroke_is_waited_for(start, label_studio):
+    """The draft of the request lacks the second stroke; the polled one has it, and the prompt."""
+    late = Answer([draft(*STROKES, prompt())])
+    label_studio.server.answer("GET", "/api/tasks/7/drafts", Answer([draft(STROKES[0])]), late)
+    answer = ask(start(draft_timeout_s=5), label_studio.task(drafts=[draft(STROKES[0])]))
+    assert set(masks_of(answer)) == {"Si", "Oxide"}
+
+
+def test_missing_draft_is_said(start, label_studio):
+    """When no draft ever holds the prompt, older strokes are used and the first region says so."""
+    label_studio.server.answer("GET", "/api/tasks/7/drafts", Answer([draft(*STROKES)]))
+    results = results_of(ask(start(), label_studio.task(drafts=[draft(*STROKES)])))
+    assert any("not saved yet" in str(result.get("meta")) for result in results)
+
+
+def test_every_answer_has_fresh_ids(start, label_studio):
+    """A repeated region id can crash the editor."""
+    app, task = start(), label_studio.task(drafts=[draft(*STROKES, prompt())])
+    first, second = ({r["id"] for r in results_of(ask(app, task))} for _ in range(2))
+    assert first.isdisjoint(second)
+
+
+def test_accepted_mask_with_a_scribble_label_is_no_stroke(start, label_studio):
+    """✓ with a label active attaches `scribble` to our masks: they must not be learned from."""
+    app = start()
+    results = results_of(ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())])))
+    ours = next(r["id"] for r in results if r["from_name"] == "seg")
+    echo = stroke(ours, "Oxide", 20, origin="manual")
+    answer = ask(app, label_studio.task(drafts=[draft(*STROKES, echo, prompt())]))
+    assert masks_of(answer)["Si"][:28].mean() > 0.95
+
+
+def test_prediction_survives_a_restart(start, label_studio):
+    """After a restart the task opens with the masks of the last answer."""
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    reopened = ask(start(), label_studio.task(), asks=False)
+    np.testing.assert_equal(masks_of(reopened), masks_of(answer))
+
+
+def test_scribbles_survive_a_restart(start, label_studio):
+    """An ask whose draft has not arrived is answered from the strokes of before the restart."""
+    ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert set(masks_of(ask(start(), label_studio.task()))) == {"Si", "Oxide"}
+
+
+def test_guide_goes_on_from_its_weights_after_a_restart(start, label_studio):
+    """The network is loaded, not begun anew."""
+    task = label_studio.task(drafts=[draft(*STROKES, prompt())])
+    ask(start(), task)
+    loaded = []
+
+    class Listening(Guide):
+        def load(self, path):
+            super().load(path)
+            loaded.append(path)
+
+    make_guide = partial(Listening, **SMALL_GUIDE.keywords)
+    ask(start(make_guide), task)
+    assert [path.name for path in loaded] == ["guide.safetensors"]
+
+
+def test_damaged_weights_cost_nothing_but_a_warning(start, label_studio, settings, caplog):
+    """A truncated checkpoint is not fatal."""
+    task = label_studio.task(drafts=[draft(*STROKES, prompt())])
+    ask(start(), task)
+    (settings.model_dir / "tasks/7/guide.safetensors").write_bytes(b"half")
+    assert set(masks_of(ask(start(), task))) == {"Si", "Oxide"}
+    assert "starts afresh" in caplog.text
+
+
+def test_opening_a_task_without_strokes_gives_nothing(start, label_studio):
+    """No stroke, no shared model: an empty prediction, never an error."""
+    assert results_of(ask(start(), label_studio.task(), asks=False)) == []
+
+
+def test_asking_without_a_stroke_recommends_first_strokes(start, label_studio):
+    """No masks, but boxes and a sentence."""
+    results = results_of(ask(start(), label_studio.task(drafts=[draft(prompt())])))
+    assert {result["from_name"] for result in results} == {"uncertain"}
+    assert "at least two materials" in str(results[0]["meta"])
+
+
+def test_one_material_gives_no_mask(start, label_studio):
+    """One material everywhere would be a wrong picture."""
+    answer = ask(start(), label_studio.task(drafts=[draft(STROKES[0], prompt())]))
+    assert masks_of(answer) == {}
+    assert len(results_of(answer)) > 0
+
+
+def test_submission_replaces_the_prediction(start, label_studio):
+    """The fallback loop: Submit, train in the background, push, delete the older one."""
+    label_studio.predictions.append({"id": 1, "model_version": "tem-guide-v1", "task": 7})
+    app = start()
+    assert app.post("/webhook", json=label_studio.submit(*STROKES)).json() == {"status": "queued"}
+    wait_until(lambda: [p["id"] for p in label_studio.predictions] == [2])
+    labels = [r["value"].get("brushlabels") for r in label_studio.predictions[0]["result"]]
+    assert labels[:2] == [["Si"], ["Oxide"]]
+
+
+def test_prediction_of_others_is_kept(start, label_studio):
+    """Only versions of this backend are deleted."""
+    label_studio.predictions.append({"id": 1, "model_version": "someone else", "task": 7})
+    start().post("/webhook", json=label_studio.submit(*STROKES))
+    wait_until(lambda: [p["id"] for p in label_studio.predictions] == [1, 2])
+
+
+@pytest.mark.parametrize(
+    "submission",
+    [{"was_cancelled": True}, {"ground_truth": True}, {"result": []}],
+    ids=["skipped", "finished", "without strokes"],
+)
+def test_submission_without_weak_labels_trains_nothing(start, label_studio, submission, caplog):
+    """A skipped, finished or empty annotation is left alone."""
+    caplog.set_level(logging.INFO)
+    start().post("/webhook", json=label_studio.submit(*STROKES, **submission))
+    wait_until(lambda: "nothing to learn" in caplog.text)
+    assert label_studio.predictions == []
+
+
+@pytest.mark.parametrize("event", ["START_TRAINING", "ANNOTATIONS_DELETED", "NEVER_HEARD_OF", ""])
+def test_other_events_are_ignored(start, event, caplog):
+    """Any event is answered with 200."""
+    caplog.set_level(logging.INFO)
+    answer = start().post("/webhook", json={"action": event, "project": {"id": 1}})
+    assert answer.json() == {"status": "ignored"}
+    assert f"webhook {event}" in caplog.text
+
+
+def test_webhook_without_ids_is_refused(start):
+    """A sentence and 422, not a crash in the worker."""
+    answer = start().post("/webhook", json={"action": "ANNOTATION_CREATED"})
+    assert answer.status_code == 422
+    assert "annotation.id" in answer.json()["detail"]
+
+
+def test_health_setup_and_webhook_do_not_wait_for_a_training(start, label_studio):
+    """While the worker is busy, all three answer."""
+    busy, release = threading.Event(), threading.Event()
+
+    def slow_guide(*args, **kwargs):
+        busy.set()
+        release.wait(30)
+        return SMALL_GUIDE(*args, **kwargs)
+
+    app = start(slow_guide)
+    app.post("/webhook", json=label_studio.submit(*STROKES))
+    assert busy.wait(10)
+    assert app.get("/health").json()["status"] == "UP"
+    setup = app.post("/setup", json={"project": "1.2", "schema": LABEL_CONFIG})
+    assert setup.json() == {"model_version": "tem-guide-v1"}
+    assert app.post("/webhook", json=label_studio.submit(*STROKES)).status_code == 200
+    release.set()
+
+
+def test_slow_training_is_answered_with_the_last_prediction(start, label_studio):
+    """The hard stop: the best mask so far and a sentence."""
+    task = label_studio.task(drafts=[draft(*STROKES, prompt())])
+    ask(start(), task)
+
+    def slow_guide(*args, **kwargs):
+        time.sleep(1)
+        return SMALL_GUIDE(*args, **kwargs)
+
+    answer = ask(start(slow_guide, answer_timeout_s=0.1), task)
+    assert "Still training" in str(results_of(answer))
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "sentence"),
+    [
+        ("/data/upload/1/missing.png", 422, "has no image"),
+        ("http://example.com/a.png", 403, "is not on"),
+        ("../../etc/passwd", 403, "IMAGE_ROOT"),
+        ("data:image/png;base64,AAAA", 422, "no readable image"),
+    ],
+)
+def test_bad_image_gets_a_sentence(start, label_studio, reference, status, sentence, caplog):
+    """Missing, elsewhere, outside the folder, or not an image."""
+    task = label_studio.task(data={"image": reference}, drafts=[draft(*STROKES, prompt())])
+    answer = ask(start(), task)
+    assert answer.status_code == status
+    assert sentence in answer.json()["detail"]
+    assert sentence in caplog.text
+
+
+def test_tiny_image_gets_a_sentence(start, label_studio):
+    """An image of 1 x 1."""
+    tiny = Answer(png(np.zeros((1, 1), np.uint8)))
+    label_studio.server.answer("GET", "/data/upload/1/a.png", tiny)
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert answer.status_code == 422
+    assert "1 x 1 px" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["rgb", "16 bit"])
+def test_color_and_16_bit_images_work(start, label_studio, kind):
+    """They become grey."""
+    gray = two_halves()
+    image = np.stack([gray] * 3, axis=2) if kind == "rgb" else gray.astype(np.uint16) * 200
+    label_studio.server.answer("GET", "/data/upload/1/a.png", Answer(png(image)))
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert set(masks_of(answer)) == {"Si", "Oxide"}
+
+
+def test_strokes_of_another_image_size_are_refused(start, label_studio):
+    """The image under a task was replaced: a wrong mask would be worse than none."""
+    wide = stroke("s3", "Si", 20, original_width=128)
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, wide, prompt())]))
+    assert answer.status_code == 422
+    assert "was it replaced" in answer.json()["detail"]
+
+
+def test_strokes_outside_the_image_are_clipped(start, label_studio):
+    """A stroke that leaves the image counts as far as it lies inside."""
+    outside = stroke("s3", "Si", 20)
+    outside["value"]["touches"][0]["relativePoints"] = [-500, 20, 300, 20]
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, outside, prompt())]))
+    assert set(masks_of(answer)) == {"Si", "Oxide"}
+
+
+def test_unknown_label_is_no_stroke(start, label_studio, caplog):
+    """A material that was removed from the config is ignored with a sentence."""
+    caplog.set_level(logging.INFO)
+    gone = stroke("s3", "Ruthenium", 50)
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, gone, prompt())]))
+    assert set(masks_of(answer)) == {"Si", "Oxide"}
+    assert "s3 is ignored" in caplog.text
+
+
+def test_malformed_rle_is_refused(start, label_studio):
+    """The sentence names the region."""
+    broken = stroke("s3", "Si", 20)
+    broken["value"] = {"format": "rle", "rle": [1, 2, 3], "brushlabels": ["Si"]}
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, broken, prompt())]))
+    assert answer.status_code == 422
+    assert "s3" in answer.json()["detail"]
+
+
+def test_label_config_without_the_controls_is_refused(start):
+    """At connect time, with the names of what is missing."""
+    answer = start().post(
+        "/setup", json={"schema": '<View><Image name="image" value="$image"/></View>'}
+    )
+    assert answer.status_code == 422
+    assert "scribble" in answer.json()["detail"]
+
+
+def test_label_studio_down_is_said(start, label_studio):
+    """502 with a sentence; the stroke is in Label Studio's draft still."""
+    app = start(label_studio_url="http://127.0.0.1:9")
+    answer = ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert answer.status_code == 502
+    assert "does not answer" in answer.json()["detail"]
+
+
+def test_refused_key_is_said(start, label_studio):
+    """401 from Label Studio becomes a hint at the key."""
+    label_studio.server.answer("GET", "/data/upload/1/a.png", Answer(status=401))
+    answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert answer.status_code == 502
+    assert "LABEL_STUDIO_API_KEY" in answer.json()["detail"]
+
+
+def test_server_goes_on_after_a_failure(start, label_studio):
+    """The worker outlives a bad task."""
+    app = start()
+    bad = label_studio.task(data={"image": "/data/none"}, drafts=[draft(*STROKES, prompt())])
+    assert ask(app, bad).status_code == 422
+    assert set(masks_of(ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())])))) == {
+        "Si", "Oxide"}  # fmt: skip
+
+
+def test_password_is_asked_for(start):
+    """Basic auth on all routes but /health, when it is configured."""
+    app = start(
+        basic_auth_user="ls",
+        basic_auth_pass=SecretStr("pw"),
+    )
+    assert app.get("/health").status_code == 200
+    assert app.post("/setup", json={}).status_code == 401
+    assert app.post("/setup", json={}, auth=("ls", "no")).status_code == 401
+    assert app.post("/setup", json={}, auth=("ls", "pw")).status_code == 200
+
+
+def test_versions_answer_both_methods(start):
+    """Label Studio sends GET where older versions sent POST."""
+    app = start()
+    assert app.get("/versions").json() == app.post("/versions").json()
+
+
+def wait_until(condition, timeout_s=20):
+    """Wait for the background worker."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
