@@ -21,6 +21,5 @@ def write_atomically(path: Path, content: bytes) -> None:
             aside.flush()
             os.fsync(aside.fileno())
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)  # it is left only if something went wrong

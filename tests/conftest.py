@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pytest
+import torch
 from loopback import loopback_server
 
 from backend.annotation.client import LabelStudioClient
@@ -28,6 +30,14 @@ class Workplace:
     keys: Keys
     client: LabelStudioClient
     backend: BackendAddress
+
+
+@pytest.fixture(autouse=True)
+def _repeatable():
+    """Seed the global random numbers; one thread, since two that spin on a busy machine crawl."""
+    np.random.seed(0)  # noqa: NPY002 - libraries below us still use it
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ FLAGS = [
 ]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PANEL_MARGIN_PX = 8
+ANSWER_TIMEOUT_MS = 110_000  # Label Studio itself gives up after 100 s
 SETTLE_MS = 400  # the editor needs a moment between a tool, a hotkey and a stroke
 
 # Where the image lies on the screen: the canvas, and in it the zoom and the shift of the image.
@@ -140,7 +141,9 @@ class Editor:
         ):
             self.page.keyboard.press("u")
             self.page.wait_for_timeout(SETTLE_MS)
-        with self.page.expect_response(lambda got: "/interactive-annotating" in got.url) as answer:
+        with self.page.expect_response(
+            lambda got: "/interactive-annotating" in got.url, timeout=ANSWER_TIMEOUT_MS
+        ) as answer:
             self._drag([(row, column), (row + 8, column + 12), (row + 16, column + 24)])
         assert answer.value.ok, answer.value.text()
         self.page.wait_for_function("() => !Htx.awaitingSuggestions")

@@ -31,7 +31,7 @@ EBC = Path(__file__).parents[2] / "shared" / "data" / "ebc_layers"
 EBC_MATERIALS = ("upper layer", "oxide film", "crack", "lower layer")
 SCREENSHOTS = Path(__file__).parents[1] / "test-output"
 BRUSH_SCREEN_PX = 15  # Label Studio's default brush, in screen pixels
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def browser():
 def page(browser, workplace):
     """Log in to Label Studio."""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(60_000)  # a machine that also trains is slow at times
     log_in(page, workplace.url, workplace.keys.email, workplace.keys.password)
     return page
 

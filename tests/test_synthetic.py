@@ -155,3 +155,8 @@ def test_metadata_and_truth_are_ready_for_json():
     text = json.dumps([image.metadata, [asdict(row) for row in image.truth]])
 
     assert "signal_black" in text
+
+
+def test_degenerate_slivers_are_measured():
+    """Seed 311 leaves slivers that GEOS's fast clipping cannot close into rings."""
+    assert image_of("active", "B", 311, (200, 640)).truth

@@ -51,7 +51,7 @@ class LabelStudioClient:
             timeout=timeout_s,
             follow_redirects=False,  # a redirect could carry the key to another host
         )
-        # TokenAuth overrides the header of the sdk, so it needs no key; its retries would POST twice
+        # TokenAuth overrides the header of the sdk; retries of the sdk would POST twice
         self.sdk = LabelStudio(  # type: ignore[no-untyped-call]  # the sdk forgot its annotations
             base_url=str(self.url), api_key="unused", httpx_client=self.http, max_retries=0
         )

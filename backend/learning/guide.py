@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
 from backend.arrays import (
@@ -161,7 +160,7 @@ class Guide:
         networks.load_weights(self._network, path)
         self._optimizer = self._build_optimizer()
 
-    def _build_network(self) -> SegmentationModel:
+    def _build_network(self) -> networks.SegmentationModel:
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
             torch.manual_seed(self.seed)
             network = networks.build_network(self.classes, self.settings.encoder_weights)

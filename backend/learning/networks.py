@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from segmentation_models_pytorch.base import SegmentationModel
+from segmentation_models_pytorch.base import SegmentationModel as SegmentationModel  # for others
 
 from backend.files import write_atomically
 
@@ -125,10 +125,26 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, object]:
         with safe_open(path, framework="pt") as checkpoint:
             tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118 - no iterator
             header = checkpoint.metadata() or {}
-        network.load_state_dict(tensors)
-    except Exception as error:
-        raise ValueError(f"{path} holds no weights for this network: {error}") from error
-    return {name: json.loads(value) for name, value in header.items()}
+        metadata = {name: json.loads(value) for name, value in header.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no weights that can be read: {error}") from error
+    _check_fit(network, tensors, path)  # loading would stop halfway, with some weights replaced
+    network.load_state_dict(tensors)
+    return metadata
+
+
+def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a ValueError unless names, shapes and types are those of the network."""
+    expected = {name: (t.shape, t.dtype) for name, t in network.state_dict().items()}
+    found = {name: (t.shape, t.dtype) for name, t in tensors.items()}
+    differing = sorted(
+        name for name in {*expected, *found} if expected.get(name) != found.get(name)
+    )
+    if differing:
+        raise ValueError(
+            f"{path} holds no weights for this network: {len(differing)} tensors differ, "
+            f"the first is {differing[0]}"
+        )
 
 
 def _packaged_weights_are_installed() -> bool:

