@@ -6,6 +6,12 @@ prediction. The rooms are those of Fig. 3 of the paper: `microscope` (the TEM eq
 them join the rooms.
 """
 
+import os
+
+# Idle OpenMP threads spin by default: on a machine that is busy otherwise, such as one that also
+# runs Label Studio, this made a training thirty times slower. Read when PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from backend.learning.guide import Guide, GuideSettings, Prediction
 from backend.learning.obal import ObalSettings
 from backend.learning.spots import Spot

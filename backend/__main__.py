@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -13,7 +14,7 @@ from backend.settings import Settings
 
 
 def main() -> int:
-    """Serve until stopped; return 2 after a mistake in the settings."""
+    """Serve until stopped, which is a success; return 2 after a mistake in the settings."""
     try:
         settings = Settings()
         logging.basicConfig(
@@ -28,9 +29,15 @@ def main() -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    signal.signal(signal.SIGTERM, _stop)  # uvicorn shuts down, then hands the signal on to us
     # one process: guides and their worker live in it
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level.lower())
     return 0
+
+
+def _stop(_number: int, _frame: object) -> None:
+    """Being told to stop is no failure."""
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

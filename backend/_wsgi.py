@@ -6,6 +6,7 @@ dropped into what is there.
 
 from label_studio_ml.api import init_app
 
-from backend.model import GuideBackend
+from backend.model import GuideBackend, app_options
+from backend.settings import Settings
 
-app = init_app(GuideBackend)
+app = init_app(GuideBackend, **app_options(Settings()))

@@ -7,6 +7,8 @@ in another process, so nothing is kept here: state lives in the service and its 
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from functools import lru_cache
 from typing import ClassVar
 
@@ -65,11 +67,20 @@ class GuideBackend(LabelStudioMLBase):
         if isinstance(event, str) and isinstance(data, dict):
             training = self._service().handle_event(event, data)
             if training is not None:
-                training.result()
+                with suppress(CancelledError):  # a newer submission of the task took over
+                    training.result()
         return {"model_version": MODEL_VERSION}
 
     def _service(self) -> GuideService:
         return self.service or _service_from_environment()
+
+
+def app_options(settings: Settings) -> dict[str, str]:
+    """Return what `label_studio_ml.api.init_app` needs beside the class, by its version."""
+    if _IS_VERSION_2:
+        return {}
+    # without a folder for its jobs, 1.0.9 fails at every webhook
+    return {"model_dir": str(settings.model_dir / "label-studio-ml")}
 
 
 @lru_cache(maxsize=1)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sqlite3
 import threading
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -22,6 +25,12 @@ from backend.annotation.tasks import SentRegion
 from backend.arrays import LabelMap, UncertaintyMap
 from backend.files import write_atomically
 from backend.learning.spots import Spot
+
+logger = logging.getLogger(__name__)
+
+# what NumPy and zipfile raise for half a file, a changed byte, or the file of another version
+_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, BadZipFile,
+               zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,19 @@ class GuideStore:
         write_atomically(self._tasks / str(task_id) / "scribbles.png", buffer.getvalue())
 
     def load_scribbles(self, task_id: int) -> LabelMap | None:
-        """Return the strokes of a task as last saved, shape (H, W); None if there are none."""
+        """Return the strokes of a task as last saved, shape (H, W); None if there are none.
+
+        A damaged file is renamed, so that the next strokes do not replace what may be rescued.
+        """
+        path = self._tasks / str(task_id) / "scribbles.png"
         try:
-            with Image.open(self._tasks / str(task_id) / "scribbles.png") as file:
-                return np.array(file)
+            return _decode_scribbles(path.read_bytes())
         except FileNotFoundError:
+            return None
+        except ValueError as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            logger.warning("task %d: its strokes are damaged, see %s: %s", task_id, aside, error)
             return None
 
     def save_prediction(self, task_id: int, prediction: StoredPrediction) -> None:
@@ -97,17 +114,14 @@ class GuideStore:
         write_atomically(self._tasks / str(task_id) / "prediction.npz", buffer.getvalue())
 
     def load_prediction(self, task_id: int) -> StoredPrediction | None:
-        """Return the latest prediction of a task; None if there is none."""
+        """Return the latest prediction of a task; None if there is none, or a damaged one."""
+        path = self._tasks / str(task_id) / "prediction.npz"
         try:
-            with np.load(self._tasks / str(task_id) / "prediction.npz") as arrays:
-                about = json.loads(str(arrays["about"]))
-                return StoredPrediction(
-                    arrays["label_map"],
-                    arrays["uncertainty"].astype(np.float32) / 255,
-                    tuple(Spot(**spot) for spot in about["spots"]),
-                    tuple(about["materials"]),
-                )
+            return _decode_prediction(path.read_bytes())
         except FileNotFoundError:
+            return None
+        except ValueError as error:
+            logger.warning("task %d: %s is damaged and ignored: %s", task_id, path, error)
             return None
 
     def remember_sent(self, task_id: int, regions: Sequence[SentRegion]) -> None:
@@ -124,3 +138,30 @@ class GuideStore:
             for row in rows
             if row["id"] in ids
         }
+
+
+def _decode_scribbles(content: bytes) -> LabelMap:
+    """Decode a PNG of strokes; raise a ValueError if it is none."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
+            scribbles = np.array(file)
+    except (OSError, SyntaxError) as error:  # the latter is Pillow's, for a broken PNG
+        raise ValueError(str(error)) from error
+    if scribbles.ndim != 2 or scribbles.dtype != np.uint8:  # noqa: PLR2004 - rows, columns
+        raise ValueError(f"it holds {scribbles.dtype} of shape {scribbles.shape}, no label map")
+    return scribbles
+
+
+def _decode_prediction(content: bytes) -> StoredPrediction:
+    """Decode the arrays of a prediction; raise a ValueError if they are none."""
+    try:
+        with np.load(io.BytesIO(content)) as arrays:
+            about = json.loads(str(arrays["about"]))
+            return StoredPrediction(
+                arrays["label_map"],
+                arrays["uncertainty"].astype(np.float32) / 255,
+                tuple(Spot(**spot) for spot in about["spots"]),
+                tuple(about["materials"]),
+            )
+    except _UNREADABLE as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error

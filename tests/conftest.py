@@ -18,7 +18,7 @@ from loopback import loopback_server
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.projects import BackendAddress
-from backend.demo import Keys, backend_server, label_studio, load_keys
+from backend.demo_servers import Keys, backend_server, label_studio, load_keys
 from backend.processes import free_port
 
 

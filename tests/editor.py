@@ -44,8 +44,11 @@ IS_DRAWN = """() => {
 REGIONS = """(kind) => [...Htx.annotationStore.selected[kind].values()].map((region) => ({
   id: region.cleanId, type: region.type, labels: region.labels ?? [], origin: region.origin,
   controls: region.results.map((result) => result.from_name.name)}))"""
+IS_ASK_ACTIVE = "() => Htx.annotationStore.selected.names.get('ask').children[0].selected"
 ACTIVE_TOOL = """() => Htx.annotationStore.selected.names.get('image').getToolsManager()
   .findSelectedTool()?.fullName ?? ''"""
+
+IS_READY_TO_ASK = f"() => ({IS_ASK_ACTIVE})() && ({ACTIVE_TOOL})().endsWith('-dynamic')"
 
 
 def browser_path() -> str | None:
@@ -81,14 +84,7 @@ class Editor:
         self.page.wait_for_timeout(1000)  # the panels move once more
         if not self.page.evaluate("() => Htx.autoAnnotation"):
             self.page.locator("text=Auto-Annotation").first.click()
-        self.page.wait_for_function("() => Htx.autoAnnotation")
-        self.set_auto_accept(False)
-
-    def set_auto_accept(self, wanted: bool) -> None:
-        """Turn the switch Auto-Accept Suggestions on or off."""
-        if self.page.evaluate("() => Htx.autoAcceptSuggestions") != wanted:
-            self.page.locator("text=Auto-Accept").first.click()
-        self.page.wait_for_function(f"() => Htx.autoAcceptSuggestions === {str(wanted).lower()}")
+        self.page.wait_for_function("() => Htx.autoAnnotation && !Htx.autoAcceptSuggestions")
 
     def to_screen(self, row: float, column: float) -> tuple[float, float]:
         """Tell where the centre of an image pixel lies on the screen, as (x, y)."""
@@ -136,11 +132,10 @@ class Editor:
         if not self.page.evaluate(ACTIVE_TOOL).endswith("-dynamic"):
             self.page.locator(".lsf-tool_smart").first.click()
             self.page.wait_for_timeout(SETTLE_MS)
-        if not self.page.evaluate(
-            "() => Htx.annotationStore.selected.names.get('ask').children[0].selected"
-        ):
+        if not self.page.evaluate(IS_ASK_ACTIVE):
             self.page.keyboard.press("u")
             self.page.wait_for_timeout(SETTLE_MS)
+        self.page.wait_for_function(IS_READY_TO_ASK)
         with self.page.expect_response(
             lambda got: "/interactive-annotating" in got.url, timeout=ANSWER_TIMEOUT_MS
         ) as answer:

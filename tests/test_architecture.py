@@ -56,6 +56,7 @@ FLOW = [
     "_wsgi",
     "demo_images",
     "processes",
+    "demo_servers",
     "demo",
 ]
 

@@ -1,18 +1,14 @@
-"""The demo's options, keys and mistakes; `test_browser_loop.py` runs it for real."""
+"""The demo's options and mistakes; `test_demo_run.py` runs it for real."""
 
 from __future__ import annotations
 
 import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from backend import demo
-from backend.demo import DemoOptions, load_keys, main, parse_options
-from backend.processes import ServerError, free_port
+from backend.demo import DemoOptions, main, parse_options
 
 
 def test_options_have_the_usual_ports_and_folder():
@@ -28,21 +24,6 @@ def test_images_and_materials_are_taken_from_the_command_line():
 
     assert options.images == (Path("a.png"), Path("b.tif"))
     assert options.materials == ("Si", "Oxide")
-
-
-def test_keys_are_random_and_kept(tmp_path):
-    """A second start opens the same Label Studio; another folder has other keys."""
-    keys = load_keys(tmp_path / "one")
-
-    assert load_keys(tmp_path / "one") == keys
-    assert load_keys(tmp_path / "two").password != keys.password
-
-
-def test_only_the_owner_reads_the_keys(tmp_path):
-    """They open the annotator's data."""
-    load_keys(tmp_path)
-
-    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
 
 
 def test_taken_port_ends_in_a_sentence(tmp_path, capsys):
@@ -61,17 +42,6 @@ def test_missing_image_ends_in_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path / "gone.png"), "--data", str(tmp_path / "data")]) == 1
     assert "gone.png cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
-
-
-def test_missing_label_studio_ends_in_a_sentence(tmp_path, monkeypatch):
-    """The sentence holds the command that installs it."""
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda _: None)
-
-    with (
-        pytest.raises(ServerError, match=r"pip install -e '\.\[demo\]'"),
-        demo.label_studio(tmp_path, free_port(), load_keys(tmp_path)),
-    ):
-        pass
 
 
 def test_help_fits_the_options():

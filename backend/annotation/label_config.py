@@ -94,13 +94,19 @@ def write_label_config(materials: Sequence[str]) -> str:
     """
     names = tuple(name.strip() for name in materials)
     _check_materials(names)
-    view = etree.Element("View", style="display:flex")
-    etree.SubElement(view, "Image", _image_attributes())
-    labels = etree.SubElement(view, "View")
-    for control in (SCRIBBLE, SEG):
-        _add_brush(labels, control, names)
-    _add_rectangles(labels)
+    view = etree.Element("View", style="display:flex; gap:16px")
+    left = etree.SubElement(view, "View", style="flex:1; min-width:0")  # all the width there is
+    etree.SubElement(left, "Image", _image_attributes())
+    labels = etree.SubElement(view, "View", style="flex:0 0 190px")
+    _add_header(labels, "Scribble")
+    _add_brush(labels, SCRIBBLE, names)
+    _add_header(labels, "Ask the guide")
+    _add_ask(labels)
+    _add_header(labels, "Finished?")
     _add_status(labels)
+    _add_header(labels, "Guide's answer")
+    _add_uncertain(labels)
+    _add_brush(labels, SEG, names)
     etree.indent(view, space="  ")
     return etree.tostring(view, encoding="unicode") + "\n"
 
@@ -208,19 +214,27 @@ def _image_attributes() -> dict[str, str]:
 def _add_brush(view: etree._Element, control: str, materials: Sequence[str]) -> None:
     # smart="false": Label Studio otherwise shows an Auto-Detect brush that does nothing
     brush = etree.SubElement(view, "BrushLabels", name=control, toName=IMAGE, smart="false")
+    brush.set("showInline", "false")
     for index, name in enumerate(materials):
         color, hotkey = _far_colors()[index], _hotkey(index, control)
         etree.SubElement(brush, "Label", value=name, background=color, hotkey=hotkey)
 
 
-def _add_rectangles(view: etree._Element) -> None:
+def _add_header(view: etree._Element, text: str) -> None:
+    etree.SubElement(view, "Header", value=text, size="5")
+
+
+def _add_ask(view: etree._Element) -> None:
+    ask = etree.SubElement(view, "RectangleLabels", name=ASK, toName=IMAGE, smart="true")
+    ask.attrib.update({"smartOnly": "true", "fillOpacity": "0.0", "strokeWidth": "1"})
+    etree.SubElement(ask, "Label", value=ASK_LABEL, background="#000000", hotkey="u")
+
+
+def _add_uncertain(view: etree._Element) -> None:
     boxes = etree.SubElement(view, "RectangleLabels", name=UNCERTAIN, toName=IMAGE, smart="false")
     etree.SubElement(
         boxes, "Label", value=UNCERTAIN_LABEL, background="#ff00ff", hotkey="alt+shift+u"
     )
-    ask = etree.SubElement(view, "RectangleLabels", name=ASK, toName=IMAGE, smart="true")
-    ask.attrib.update({"smartOnly": "true", "fillOpacity": "0.0", "strokeWidth": "1"})
-    etree.SubElement(ask, "Label", value=ASK_LABEL, background="#000000", hotkey="u")
 
 
 def _add_status(view: etree._Element) -> None:

@@ -28,6 +28,7 @@ from backend.learning import networks, obal
 from backend.learning.pixel_classifier import classify_pixels, pixel_features
 from backend.learning.spots import Spot, first_spots, rank_spots
 from backend.learning.uncertainty import geometric_mean, normalized_entropy
+from backend.memory import release_freed_memory
 from backend.microscope.images import to_gray
 
 
@@ -136,9 +137,12 @@ class Guide:
         target = obal.training_target(scribbles, classified)
         weights = obal.obal_weights(scribbles, classified, self.settings.obal)
         self._train(scribbles, target, weights)
-        share = self.settings.network_share
-        probabilities = geometric_mean(classified, self._network_probabilities(), share)
+        release_freed_memory()
+        height, width = self.shape
+        learned = networks.predict_probabilities(self._network, self._input)[:, :height, :width]
+        probabilities = geometric_mean(classified, learned, self.settings.network_share)
         uncertainty = normalized_entropy(probabilities)
+        release_freed_memory()
         return Prediction(
             probabilities,
             probabilities.argmax(axis=0).astype(np.uint8),
@@ -230,13 +234,6 @@ class Guide:
             high = min(int(position), max(0, side - size))
             starts.append(int(self._random.integers(min(low, high), high + 1)))
         return slice(starts[0], starts[0] + size), slice(starts[1], starts[1] + size)
-
-    def _network_probabilities(self) -> Probabilities:
-        height, width = self.shape
-        self._network.eval()
-        with torch.no_grad():
-            logits = self._network(self._input)[0, :, :height, :width]
-            return torch.softmax(logits.float(), dim=0).cpu().numpy()
 
     def _undecided(self) -> Prediction:
         even = np.full((self.classes, *self.shape), 1 / self.classes, np.float32)

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from backend.arrays import GrayImage
+    from backend.arrays import GrayImage, Probabilities
 
 ENCODER_NAME = "tu-tf_efficientnet_lite0"  # its twin "timm-..." has other padding and BatchNorm eps
 DECODER_CHANNELS = (64, 48, 32, 24, 16)
 STRIDE_PX = 32
 """Sides given to the network must be multiples of this; `pad_to_stride` sees to it."""
+
+TILE_PX = 512
+TILE_MARGIN_PX = 128
 
 EncoderWeights = Literal["imagenet", "random"]
 
@@ -64,7 +67,7 @@ def build_network(classes: int, encoder_weights: EncoderWeights = "imagenet") ->
         ConnectionError: The ImageNet weights are neither installed nor can they be downloaded.
     """
     packaged = encoder_weights == "imagenet" and _packaged_weights_are_installed()
-    hub = "imagenet" if encoder_weights == "imagenet" and not packaged else None
+    hub = True if encoder_weights == "imagenet" and not packaged else None  # as smp wants it
     try:
         network: SegmentationModel = smp.Unet(
             ENCODER_NAME,
@@ -101,11 +104,45 @@ def to_input(image: GrayImage) -> Tensor:
     """Scale a grey image to the encoder's range and pad it: (H, W) in 0..1 -> (1, 1, H', W').
 
     The encoder was trained on (x - 0.5) / 0.5; the padding mirrors the image below and to the
-    right, up to the next multiple of `STRIDE_PX`.
+    right, up to the next multiple of `STRIDE_PX`, at least two: BatchNorm cannot learn from the
+    single value that one stride leaves in the deepest layer.
     """
-    padding = [(0, -side % STRIDE_PX) for side in image.shape]
+    padding = [(0, max(-side % STRIDE_PX, 2 * STRIDE_PX - side)) for side in image.shape]
     padded = np.pad(image * 2 - 1, padding, mode="symmetric").astype(np.float32)
     return torch.from_numpy(padded)[None, None].contiguous(memory_format=torch.channels_last)
+
+
+def predict_probabilities(network: nn.Module, input_image: Tensor) -> Probabilities:
+    """Predict an image of any size tile by tile, so that memory does not grow with it.
+
+    Each tile sees `TILE_MARGIN_PX` beyond what it gives: without it, seams would show.
+
+    Args:
+        network: As from `build_network`; it is put into evaluation mode.
+        input_image: From `to_input`. Shape (1, 1, H, W), on the network's device.
+
+    Returns:
+        Class probabilities, shape (C, H, W).
+    """
+    network.eval()
+    height, width = input_image.shape[2:]
+    rows = [
+        [_predict_tile(network, input_image, top, left) for left in range(0, width, TILE_PX)]
+        for top in range(0, height, TILE_PX)
+    ]
+    return np.block(rows)
+
+
+def _predict_tile(network: nn.Module, input_image: Tensor, top: int, left: int) -> Probabilities:
+    """Probabilities of one tile, shape (C, up to TILE_PX, up to TILE_PX)."""
+    first_row, first_column = max(0, top - TILE_MARGIN_PX), max(0, left - TILE_MARGIN_PX)
+    end_row, end_column = (start + TILE_PX + TILE_MARGIN_PX for start in (top, left))
+    with torch.inference_mode():
+        logits = network(input_image[:, :, first_row:end_row, first_column:end_column])[0]
+        inner_rows = slice(top - first_row, top - first_row + TILE_PX)
+        inner_columns = slice(left - first_column, left - first_column + TILE_PX)
+        inner = logits[:, inner_rows, inner_columns].float()
+        return torch.softmax(inner, dim=0).cpu().numpy()
 
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, object]) -> None:

@@ -11,28 +11,31 @@ from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 from sklearn.ensemble import ExtraTreesClassifier
 
-from backend.arrays import UNLABELED, GrayImage, LabelMap, Probabilities
+from backend.arrays import UNLABELED, GrayImage, LabelMap, PixelFeatures, Probabilities
 
 TREES = 100
 MAX_PIXELS_PER_CLASS = 4000
 """Drawn pixels of one class beyond this are sampled: neighbors in a stroke say the same."""
 
 _WORKERS = 2
+_CHUNK_PIXELS = 2**18  # predicted at once: the trees copy the features to single precision
 
 
-def pixel_features(image: GrayImage) -> NDArray[np.float32]:
+def pixel_features(image: GrayImage) -> PixelFeatures:
     """Describe each pixel by intensity, edges and texture at 0.5 to 16 px, and by its row.
 
-    The row counts in units of the longer side. (H, W) -> (H, W, D).
+    The row counts in units of the longer side. (H, W) -> (H, W, D), in half precision: noise is
+    coarser, and the features are what an open task costs.
     """
     filtered = multiscale_basic_features(image, sigma_min=0.5, sigma_max=16, workers=_WORKERS)
     height, width = image.shape
-    row = np.arange(height, dtype=np.float32)[:, None, None] / max(height, width)
-    return np.concatenate([filtered, np.broadcast_to(row, (height, width, 1))], axis=2)
+    row = np.arange(height)[:, None, None] / max(height, width)
+    position = np.broadcast_to(row.astype(np.float16), (height, width, 1))
+    return np.concatenate([filtered.astype(np.float16), position], axis=2)
 
 
 def classify_pixels(
-    features: NDArray[np.float32], scribbles: LabelMap, classes: int, seed: int
+    features: PixelFeatures, scribbles: LabelMap, classes: int, seed: int
 ) -> Probabilities:
     """Learn the classes of the drawn pixels and predict those of all pixels.
 
@@ -57,7 +60,9 @@ def classify_pixels(
         TREES, n_jobs=_WORKERS, random_state=seed, class_weight="balanced"
     ).fit(flat[chosen], labels)
     probabilities = np.zeros((classes, flat.shape[0]), np.float32)
-    probabilities[trees.classes_] = trees.predict_proba(flat).T
+    for start in range(0, flat.shape[0], _CHUNK_PIXELS):
+        chunk = slice(start, start + _CHUNK_PIXELS)
+        probabilities[trees.classes_, chunk] = trees.predict_proba(flat[chunk]).T
     return probabilities.reshape(classes, *scribbles.shape)
 
 

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from backend.arrays import GrayImage
 from backend.errors import InvalidImageError
@@ -38,7 +38,11 @@ def decode_image(content: bytes) -> NDArray[np.generic]:
             pixels = np.asarray(_drop_palette(upright))
     except InvalidImageError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise InvalidImageError(
+            f"the image has more than {MAX_PIXELS} px in all: crop or downsample it"
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:  # the last is Pillow's, for a broken PNG
         raise InvalidImageError(
             f"the {len(content)} bytes are no readable image ({type(error).__name__}): "
             "give a PNG, JPEG or TIFF file"
@@ -60,10 +64,11 @@ def to_gray(image: NDArray[np.generic]) -> GrayImage:
     values = image.astype(np.float32)
     if not np.isfinite(values).all():
         raise InvalidImageError("the image holds NaN or infinite values: replace them first")
-    low, high = np.percentile(values, _STRETCH_PERCENT)
+    low, high = (float(limit) for limit in np.percentile(values, _STRETCH_PERCENT))
     if high == low:
         low, high = float(values.min()), float(values.max())
-    return np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    contrast = max(high - low, float(np.finfo(np.float32).tiny))
+    return np.clip((values - low) / contrast, 0, 1)
 
 
 def check_size(height_px: int, width_px: int) -> None:

@@ -1,0 +1,75 @@
+"""Connect the running backend to a project of Label Studio.
+
+    python scripts/connect.py PROJECT_ID --backend-url http://127.0.0.1:9090
+
+The environment holds LABEL_STUDIO_URL and the other settings, as for the backend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import httpx
+from pydantic import ValidationError
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.label_config import parse_label_config
+from backend.annotation.projects import BackendAddress, connect_backend
+from backend.errors import LabelStudioError
+from backend.settings import Settings
+
+SWITCHES = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Connect; 0 if it worked, 1 if a server does not answer or refuses, 2 after a mistake."""
+    parser = argparse.ArgumentParser(description="Connect the backend to a Label Studio project.")
+    parser.add_argument("project", type=int, metavar="PROJECT_ID", help="number in its address")
+    url_help = "the backend, as seen from here and from Label Studio (default: %(default)s)"
+    parser.add_argument("--backend-url", default="http://127.0.0.1:9090", help=url_help)
+    options = parser.parse_args(arguments)
+    try:
+        materials = _connect(Settings(), options.project, options.backend_url.rstrip("/"))
+    except ValidationError as error:
+        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
+        print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
+        return 2
+    except (ConnectionError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1 if isinstance(error, ConnectionError) else 2
+    print(f"Project {options.project} is connected, with {', '.join(materials)}")
+    return 0
+
+
+def _connect(settings: Settings, project_id: int, url: str) -> tuple[str, ...]:
+    """Check both sides, then connect them; return the project's materials."""
+    password = settings.basic_auth_pass.get_secret_value()
+    backend = BackendAddress(url, settings.basic_auth_user, password)
+    key = settings.label_studio_api_key.get_secret_value()
+    with LabelStudioClient(settings.label_studio_url, key) as client:
+        materials = parse_label_config(client.project(project_id)["label_config"]).materials
+        _check_backend(url)
+        try:
+            connect_backend(client, project_id, backend)
+        except LabelStudioError as error:
+            if "reserved network" not in str(error):
+                raise
+            advice = f"Label Studio refuses the address {url}: start Label Studio with {SWITCHES}"
+            raise LabelStudioError(advice) from None
+    return materials
+
+
+def _check_backend(url: str) -> None:
+    """Raise a `ConnectionError` unless our backend, and no other server, answers at `url`."""
+    try:
+        answer = httpx.get(f"{url}/health", trust_env=False)  # no proxy: it is on our side
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise ConnectionError(f"no backend at {url}: start it with python -m backend") from None
+    if '"GuideBackend"' not in answer.text:
+        raise ConnectionError(f"another server answers at {url}: check --backend-url")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

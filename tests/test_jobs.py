@@ -1,0 +1,174 @@
+"""One worker: the newest request for a key wins, the order is kept, and nothing stops it."""
+
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from backend.jobs import LatestOnly
+
+
+@pytest.fixture
+def jobs():
+    """A worker whose thread is held at a first job, so that the test itself can run the rest."""
+    worker, gate, entered = LatestOnly(), threading.Event(), threading.Event()
+
+    def wait():
+        entered.set()
+        return gate.wait(10)
+
+    worker.submit("first", wait)
+    assert entered.wait(10)
+    yield worker
+    gate.set()
+    worker.close()
+
+
+@pytest.fixture
+def free_jobs():
+    """A worker with nothing to do."""
+    worker = LatestOnly()
+    yield worker
+    worker.close()
+
+
+def run_all(jobs):
+    """Run what waits, on the thread of the test."""
+    while jobs.run_pending():
+        pass
+
+
+def refuse():
+    """Fail, as a job may."""
+    raise ValueError("no pixel is labeled")
+
+
+def test_newest_request_for_a_key_wins(jobs):
+    """The older one is cancelled and never run."""
+    ran = []
+    old = jobs.submit("a", lambda: ran.append("old"))
+    new = jobs.submit("a", lambda: ran.append("new"))
+    run_all(jobs)
+    assert ran == ["new"]
+    assert (old.cancelled(), new.done()) == (True, True)
+
+
+def test_cancelled_asker_is_told_at_once(jobs):
+    """It need not wait for its turn."""
+    old = jobs.submit("a", int)
+    jobs.submit("a", int)
+    with pytest.raises(CancelledError):
+        old.result(timeout=0)
+
+
+def test_jobs_run_in_the_order_of_arrival(jobs):
+    """First come, first served."""
+    ran = []
+    for key in "abc":
+        jobs.submit(key, lambda key=key: ran.append(key))
+    run_all(jobs)
+    assert ran == ["a", "b", "c"]
+
+
+def test_newer_request_takes_the_place_of_the_older(jobs):
+    """Asking often neither gains nor loses a place, and leaves other keys alone."""
+    ran = []
+    for key, name in [("a", "a1"), ("b", "b1"), ("a", "a2")]:
+        jobs.submit(key, lambda name=name: ran.append(name))
+    run_all(jobs)
+    assert ran == ["a2", "b1"]
+
+
+def test_request_during_the_run_of_its_key_is_run_too(free_jobs):
+    """What runs is not interrupted; the newer request follows."""
+    gate, entered = threading.Event(), threading.Event()
+
+    def first():
+        entered.set()
+        gate.wait(10)
+        return 1
+
+    running = free_jobs.submit("a", first)
+    assert entered.wait(10)
+    newer = free_jobs.submit("a", lambda: 2)
+    gate.set()
+    assert [running.result(10), newer.result(10)] == [1, 2]
+
+
+def test_nothing_pending_is_told(free_jobs):
+    """`run_pending` says whether there was a job."""
+    assert free_jobs.run_pending() is False
+
+
+def test_one_job_a_call(jobs):
+    """`run_pending` runs one, then another, then tells that none is left."""
+    jobs.submit("a", int)
+    jobs.submit("b", int)
+    assert [jobs.run_pending() for _ in range(3)] == [True, True, False]
+
+
+def test_error_reaches_the_asker_and_the_log(jobs, caplog):
+    """With its sentence, and the key in the log."""
+    failed = jobs.submit("task 7", refuse)
+    run_all(jobs)
+    with pytest.raises(ValueError, match="no pixel is labeled"):
+        failed.result(timeout=0)
+    assert "task 7: ValueError: no pixel is labeled" in caplog.text
+
+
+def test_worker_outlives_an_error(free_jobs):
+    """The next job runs on the same thread."""
+    before = free_jobs.submit("a", threading.get_ident).result(10)
+    assert isinstance(free_jobs.submit("a", refuse).exception(10), ValueError)
+    assert free_jobs.submit("a", threading.get_ident).result(10) == before
+
+
+def test_job_cancelled_by_its_asker_is_not_run(jobs):
+    """The worker passes over it."""
+    ran = []
+    jobs.submit("a", lambda: ran.append("a")).cancel()
+    run_all(jobs)
+    assert ran == []
+
+
+def test_no_thread_without_a_job():
+    """Importing and making must start nothing: servers fork."""
+    before = threading.active_count()
+    LatestOnly().close()
+    assert threading.active_count() == before
+
+
+def test_jobs_run_one_at_a_time(free_jobs):
+    """On one thread, which is not the asker's."""
+    threads = {free_jobs.submit(key, threading.get_ident).result(10) for key in range(5)}
+    assert len(threads) == 1
+    assert threads.isdisjoint({threading.get_ident()})
+
+
+def test_close_cancels_what_waits(jobs):
+    """Nobody waits for ever for a server that stops."""
+    waiting = jobs.submit("a", int)
+    jobs.close(timeout_s=0)
+    assert waiting.cancelled()
+
+
+def test_close_lets_the_running_job_finish(free_jobs):
+    """Weights are not lost in the middle of being saved."""
+    entered, ended = threading.Event(), []
+
+    def work():
+        entered.set()
+        threading.Event().wait(0.1)
+        ended.append(True)
+
+    free_jobs.submit("a", work)
+    assert entered.wait(10)
+    free_jobs.close()
+    assert ended == [True]
+
+
+def test_closed_worker_refuses(free_jobs):
+    """With a sentence, not with silence."""
+    free_jobs.close()
+    with pytest.raises(RuntimeError, match="shutting down"):
+        free_jobs.submit("a", int)

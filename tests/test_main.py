@@ -1,0 +1,102 @@
+"""`python -m backend` as an operator meets it: sentences, a server, a clean stop."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from backend.__main__ import main
+from backend.processes import free_port
+
+NEEDED = {"LABEL_STUDIO_URL": "http://127.0.0.1:9", "LABEL_STUDIO_API_KEY": "0" * 40}
+
+
+@pytest.fixture(autouse=True)
+def _environ(monkeypatch, tmp_path):
+    """Nothing is set but the state folder."""
+    for name in NEEDED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "state"))
+
+
+def run(**changes):
+    """Run `python -m backend` until it stops by itself."""
+    command, environ = [sys.executable, "-m", "backend"], {**os.environ, **changes}
+    return subprocess.run(  # noqa: S603 - ours
+        command, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_missing_settings_are_named():
+    """One line each, no traceback, exit code 2."""
+    ended = run()
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "LABEL_STUDIO_URL: Field required",
+        "LABEL_STUDIO_API_KEY: Field required",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "0", "PORT: Input should be greater than or equal to 1"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL: Value error, give DEBUG, INFO, WARNING or ERROR"),
+    ],
+)
+def test_wrong_setting_is_named(monkeypatch, capsys, name, value, sentence):
+    """With what is wrong about it."""
+    for variable, given in {**NEEDED, name: value}.items():
+        monkeypatch.setenv(variable, given)
+    assert main() == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def test_state_folder_that_cannot_be_made_is_named(monkeypatch, capsys, tmp_path):
+    """The system's sentence holds the path."""
+    (tmp_path / "file").write_text("")
+    for variable, given in {**NEEDED, "MODEL_DIR": str(tmp_path / "file")}.items():
+        monkeypatch.setenv(variable, given)
+    assert main() == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_address_that_is_no_url_is_named(monkeypatch, capsys):
+    """The client refuses it at the start, not at the first stroke."""
+    for variable, given in {**NEEDED, "LABEL_STUDIO_URL": "label studio"}.items():
+        monkeypatch.setenv(variable, given)
+    assert main() == 2
+    assert "label studio" in capsys.readouterr().err
+
+
+def wait_for_health(url, process, timeout_s=120):
+    """Wait for the server and return what `/health` says."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server stopped"
+        try:
+            return httpx.get(f"{url}/health", trust_env=False).json()
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def test_server_serves_and_stops(tmp_path):
+    """On the port of the settings; SIGTERM, as containers send it, ends it with 0."""
+    port = free_port()
+    environ = {**os.environ, **NEEDED, "PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "backend"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)  # noqa: S603 - ours
+        try:
+            health = wait_for_health(f"http://127.0.0.1:{port}", process)
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(30)
+        finally:
+            process.kill()
+    assert health == {"status": "UP", "model_class": "GuideBackend"}
+    assert code == 0, (tmp_path / "log").read_text()

@@ -1,0 +1,106 @@
+"""Every setting is an environment variable; a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from backend.settings import Settings
+
+NEEDED = {"LABEL_STUDIO_URL": "http://label-studio:8080", "LABEL_STUDIO_API_KEY": "k" * 40}
+VARIABLES = {
+    "LABEL_STUDIO_URL": ("http://a:1", "http://a:1"),
+    "LABEL_STUDIO_API_KEY": ("secret", SecretStr("secret")),
+    "MODEL_DIR": ("/state", Path("/state")),
+    "IMAGE_ROOT": ("/images", Path("/images")),
+    "HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - it is only read
+    "PORT": ("9191", 9191),
+    "BASIC_AUTH_USER": ("ls", "ls"),
+    "BASIC_AUTH_PASS": ("secret", SecretStr("secret")),
+    "LOG_LEVEL": ("debug", "DEBUG"),
+    "MAX_IMAGE_MB": ("1.5", 1.5),
+    "DRAFT_TIMEOUT_S": ("0", 0),
+    "ANSWER_TIMEOUT_S": ("2.5", 2.5),
+    "GUIDE_CACHE_MB": ("0", 0),
+}
+
+
+@pytest.fixture(autouse=True)
+def environ(monkeypatch):
+    """Only what is needed is set."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_each_setting_is_tested():
+    """A new setting gets its line above."""
+    assert {name.lower() for name in VARIABLES} == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_variable_is_read(monkeypatch, name):
+    """Under its own name, as its own type."""
+    given, read = VARIABLES[name]
+    monkeypatch.setenv(name, given)
+    assert getattr(Settings(), name.lower()) == read
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIABLES) - set(NEEDED)))
+def test_empty_variable_is_ignored(monkeypatch, name):
+    """Compose files hand over empty strings for what is not set."""
+    default = getattr(Settings(), name.lower())
+    monkeypatch.setenv(name, "")
+    assert getattr(Settings(), name.lower()) == default
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_variable_is_named(monkeypatch, name, value):
+    """Unset or empty."""
+    monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=f"(?s){name.lower()}.*required"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_IMAGE_MB", "0"),
+        ("DRAFT_TIMEOUT_S", "-1"),
+        ("ANSWER_TIMEOUT_S", "0"),
+        ("GUIDE_CACHE_MB", "-1"),
+        ("GUIDE_CACHE_MB", "much"),
+    ],
+)
+def test_value_out_of_range_is_named(monkeypatch, name, value):
+    """With the variable."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_unknown_level_gets_the_known_ones(monkeypatch):
+    """The sentence says what to give."""
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with pytest.raises(ValidationError, match="give DEBUG, INFO, WARNING or ERROR"):
+        Settings()
+
+
+def test_secrets_are_not_shown(monkeypatch):
+    """Logs and tracebacks show settings."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hidden-key")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "hidden-password")
+    settings = Settings()
+    assert "hidden" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_settings_do_not_change():
+    """They are read once."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1

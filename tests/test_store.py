@@ -1,0 +1,249 @@
+"""What the store keeps comes back after a restart; a damaged file costs a warning, no stroke."""
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from backend.annotation.tasks import SentRegion
+from backend.arrays import UNLABELED
+from backend.learning.spots import Spot
+from backend.store import GuideStore, StoredPrediction
+
+SPOTS = (Spot(3, 4, 16, 16, 0.5, "Metal or Oxide, 48/47 %"), Spot(40, 0, 16, 16, 0.25, "Ä → β"))
+SCRIBBLES = np.full((33, 47), UNLABELED, np.uint8)
+SCRIBBLES[3:6, 4:30], SCRIBBLES[20:23, 4:30] = 0, 253
+label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40))
+
+
+@pytest.fixture
+def reopen(tmp_path):
+    """Open the store on one folder, again and again."""
+    stores = []
+
+    def reopen():
+        stores.append(GuideStore(tmp_path / "state"))
+        return stores[-1]
+
+    yield reopen
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where task 7 is kept."""
+    return tmp_path / "state" / "tasks" / "7"
+
+
+def prediction(materials=("Si", "Oxide")):
+    """Make a prediction of 33 x 47 px with two spots."""
+    uncertainty = np.linspace(0, 1, 33 * 47, dtype=np.float32).reshape(33, 47)
+    return StoredPrediction((SCRIBBLES == 0).astype(np.uint8), uncertainty, SPOTS, materials)
+
+
+@given(label_maps)
+def test_scribbles_come_back(tmp_path_factory, scribbles):
+    """Any label map, to the pixel."""
+    folder = tmp_path_factory.mktemp("store")
+    first = GuideStore(folder)
+    first.save_scribbles(7, scribbles)
+    first.close()
+    second = GuideStore(folder)
+    np.testing.assert_array_equal(second.load_scribbles(7), scribbles)
+    second.close()
+
+
+def test_prediction_comes_back(reopen):
+    """Map, spots and materials as they were, uncertainty to 1/255."""
+    reopen().save_prediction(7, prediction())
+    loaded = reopen().load_prediction(7)
+    assert (loaded.spots, loaded.materials) == (SPOTS, ("Si", "Oxide"))
+    np.testing.assert_array_equal(loaded.label_map, prediction().label_map)
+    np.testing.assert_allclose(loaded.uncertainty, prediction().uncertainty, atol=0.5 / 255 + 1e-6)
+    assert loaded.uncertainty.dtype == np.float32
+
+
+def test_score_is_the_mean_confidence():
+    """1 - mean uncertainty."""
+    assert prediction().score == pytest.approx(0.5)
+
+
+def test_score_survives_the_rounding(reopen):
+    """Label Studio sorts by it."""
+    reopen().save_prediction(7, prediction())
+    assert reopen().load_prediction(7).score == pytest.approx(prediction().score, abs=0.002)
+
+
+def test_newest_is_kept(reopen):
+    """Saving replaces."""
+    store = reopen()
+    store.save_scribbles(7, np.zeros((32, 32), np.uint8))
+    store.save_scribbles(7, SCRIBBLES)
+    store.save_prediction(7, prediction(("A", "B")))
+    store.save_prediction(7, prediction())
+    assert (store.load_scribbles(7) == SCRIBBLES).all()
+    assert store.load_prediction(7).materials == ("Si", "Oxide")
+
+
+def test_tasks_are_kept_apart(reopen):
+    """What was drawn on one image is not on another."""
+    store = reopen()
+    store.save_scribbles(7, SCRIBBLES)
+    store.save_prediction(7, prediction())
+    assert store.load_scribbles(8) is None
+    assert store.load_prediction(8) is None
+    assert store.weights_path(7) != store.weights_path(8)
+
+
+SIDE = [SentRegion("a", "seg", "Si", "x"), SentRegion("b", "uncertain", "Uncertain", "x")]
+
+
+def test_sent_regions_come_back(reopen):
+    """Those that are asked for."""
+    reopen().remember_sent(7, SIDE)
+    assert reopen().sent(7, ["a", "never sent"]) == {"a": SIDE[0]}
+
+
+def test_answers_add_up(reopen):
+    """A mask accepted from an older answer is still known."""
+    store = reopen()
+    store.remember_sent(7, SIDE)
+    store.remember_sent(7, [SentRegion("c", "seg", "Si", "y")])
+    assert set(reopen().sent(7, {"a", "b", "c"})) == {"a", "b", "c"}
+
+
+def test_region_of_another_task_is_not_ours(reopen):
+    """Ids are looked up in their own task."""
+    store = reopen()
+    store.remember_sent(7, SIDE)
+    assert store.sent(8, {"a", "b"}) == {}
+
+
+def test_empty_answer_is_remembered(reopen):
+    """An answer without regions is none to keep."""
+    store = reopen()
+    store.remember_sent(7, [])
+    assert store.sent(7, {"a"}) == {}
+
+
+def damage(path, how):
+    """Damage a file: cut it, empty it, put something else there, or change a byte in the middle."""
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "cut": content[:middle],
+            "empty": b"",
+            "text": b"no such thing",
+            "byte": content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :],
+        }[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "byte"])
+def test_damaged_scribbles_are_put_aside(reopen, folder, caplog, how):
+    """None for now, a warning with the new name, and the bytes are still there for a rescue."""
+    store = reopen()
+    store.save_scribbles(7, SCRIBBLES)
+    damage(folder / "scribbles.png", how)
+    content = (folder / "scribbles.png").read_bytes()
+    assert store.load_scribbles(7) is None
+    assert "scribbles.png.damaged" in caplog.text
+    store.save_scribbles(7, SCRIBBLES)
+    assert (folder / "scribbles.png.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "byte"])
+def test_damaged_prediction_is_none(reopen, folder, caplog, how):
+    """It is made anew at the next ask."""
+    store = reopen()
+    store.save_prediction(7, prediction())
+    damage(folder / "prediction.npz", how)
+    assert store.load_prediction(7) is None
+    assert "prediction.npz" in caplog.text
+
+
+def test_prediction_of_another_version_is_none(reopen, folder, caplog):
+    """A file without one of the arrays, or with spots of other fields."""
+    store = reopen()
+    store.save_prediction(7, prediction())
+    label_map, nothing = np.zeros((3, 3), np.uint8), np.array('{"spots": [{"x": 1}]}')
+    np.savez(folder / "prediction.npz", label_map=label_map)
+    assert store.load_prediction(7) is None
+    np.savez(folder / "prediction.npz", label_map=label_map, uncertainty=label_map, about=nothing)
+    assert store.load_prediction(7) is None
+    assert len(caplog.records) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
+def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, changes):
+    """Never an exception, which would keep the task from opening."""
+    logging.disable()
+    store = GuideStore(tmp_path_factory.mktemp("store"))
+    store.save_prediction(7, prediction())
+    path = next(Path(store.weights_path(7)).parent.glob("*.npz"))
+    content = bytearray(path.read_bytes())
+    for position, value in changes:
+        content[position % len(content)] = value
+    path.write_bytes(content)
+    assert isinstance(store.load_prediction(7), StoredPrediction | None)
+    store.close()
+    logging.disable(logging.NOTSET)
+
+
+def test_missing_files_warn_nobody(reopen, caplog):
+    """A task nobody drew on is normal."""
+    store = reopen()
+    assert (store.load_scribbles(7), store.load_prediction(7)) == (None, None)
+    assert caplog.records == []
+
+
+def test_color_image_is_no_label_map(reopen, folder):
+    """Something else under our name is put aside too."""
+    store = reopen()
+    folder.mkdir()
+    Image.new("RGB", (40, 40)).save(folder / "scribbles.png")
+    assert store.load_scribbles(7) is None
+    assert (folder / "scribbles.png.damaged").exists()
+
+
+def test_two_stores_share_a_folder(reopen):
+    """Server and command line at once: each sees what the other wrote."""
+    first, second = reopen(), reopen()
+    first.remember_sent(7, SIDE[:1])
+    second.remember_sent(7, SIDE[1:])
+    first.save_scribbles(7, SCRIBBLES)
+    assert set(first.sent(7, {"a", "b"})) == set(second.sent(7, {"a", "b"})) == {"a", "b"}
+    assert (second.load_scribbles(7) == SCRIBBLES).all()
+
+
+def test_threads_share_stores(reopen):
+    """Requests are answered on several threads, and two stores may write at once."""
+    stores = [reopen(), reopen()]
+
+    def write(number):
+        for count in range(10):
+            region = SentRegion(f"{number}-{count}", "seg", "Si", "x")
+            stores[number % 2].remember_sent(7, [region])
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids = {f"{number}-{count}" for number in range(4) for count in range(10)}
+    assert stores[0].sent(7, ids).keys() == ids
+
+
+def test_folder_that_cannot_be_made_is_told(tmp_path):
+    """The system's error names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        GuideStore(tmp_path / "file")

@@ -1,0 +1,96 @@
+"""The uncertainty map is 0 where the guide is sure and 1 where it is undecided."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from backend.learning.obal import entropy
+from backend.learning.uncertainty import geometric_mean, normalized_entropy
+
+SHAPE = (3, 4)
+
+
+@st.composite
+def beliefs(draw, count=1):
+    """Probabilities (C, 3, 4) of 2 to 9 classes, also exactly 0 and 1; as many as asked for."""
+    classes = draw(st.integers(2, 9))
+    values = st.sampled_from([0, 1e-6, 0.3, 1, 50])
+    found = []
+    for _ in range(count):
+        raw = draw(hnp.arrays(np.float32, (classes, *SHAPE), elements=values))
+        raw[0] += raw.sum(axis=0) == 0
+        found.append((raw / raw.sum(axis=0)).astype(np.float32))
+    return found
+
+
+@given(beliefs())
+def test_uncertainty_lies_between_0_and_1(belief):
+    """Float32, however the probabilities are rounded."""
+    uncertainty = normalized_entropy(*belief)
+    assert uncertainty.dtype == np.float32
+    assert uncertainty.shape == SHAPE
+    assert (uncertainty >= 0).all()
+    assert (uncertainty <= 1).all()
+
+
+@given(beliefs())
+def test_uncertainty_is_entropy_in_units_of_its_maximum(belief):
+    """Eq. (1) divided by ln C."""
+    expected = entropy(*belief) / np.log(len(belief[0]))
+    np.testing.assert_allclose(normalized_entropy(*belief), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 254])
+def test_even_split_is_undecided_and_one_class_is_sure(classes):
+    """For any number of classes."""
+    even = np.full((classes, 1, 1), 1 / classes, np.float32)
+    sure = np.zeros_like(even)
+    sure[classes - 1] = 1
+    assert normalized_entropy(even).item() == pytest.approx(1, abs=1e-6)
+    assert normalized_entropy(sure).item() == 0
+
+
+def test_doubt_between_two_of_many_is_less_than_full():
+    """Half and half of four classes is ln 2 / ln 4."""
+    half = np.array([0.5, 0.5, 0, 0], np.float32)[:, None, None]
+    assert normalized_entropy(half).item() == pytest.approx(0.5)
+
+
+@given(beliefs(count=2), st.floats(0, 1))
+def test_joined_opinions_sum_to_one(opinions, share):
+    """In float32, positive everywhere."""
+    joined = geometric_mean(*opinions, share)
+    assert joined.dtype == np.float32
+    np.testing.assert_allclose(joined.sum(axis=0), 1, atol=1e-5)
+    assert (joined > 0).all()
+
+
+@given(beliefs(count=2), st.floats(0, 1))
+def test_joining_is_symmetric(opinions, share):
+    """Who is named first makes no difference."""
+    first, second = opinions
+    one, other = geometric_mean(first, second, share), geometric_mean(second, first, 1 - share)
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@given(beliefs(), st.floats(0, 1))
+def test_agreement_changes_nothing(belief, share):
+    """But for the floor that keeps one opinion from a veto."""
+    np.testing.assert_allclose(geometric_mean(*belief, *belief, share), *belief, atol=1e-3)
+
+
+def test_one_opinion_has_no_veto():
+    """A class one of them excludes can still win."""
+    never = np.array([1, 0, 0], np.float32)[:, None, None]
+    surely = np.array([0, 1, 0], np.float32)[:, None, None]
+    assert geometric_mean(never, surely, 0.7).argmax() == 1
+
+
+def test_opinion_without_a_share_does_not_count():
+    """Ablations set the share to 0 or 1."""
+    first = np.array([0.8, 0.2], np.float32)[:, None, None]
+    second = np.array([0.1, 0.9], np.float32)[:, None, None]
+    np.testing.assert_allclose(geometric_mean(first, second, 0), first, rtol=1e-5)
+    np.testing.assert_allclose(geometric_mean(first, second, 1), second, rtol=1e-5)
