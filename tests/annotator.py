@@ -65,7 +65,7 @@ def run_through(fits, position):
     low = max(gaps[gaps < position].max(initial=-1) + 1, position - MAX_REACH_PX)
     high = min(gaps[gaps > position].min(initial=len(fits)) - 1, position + MAX_REACH_PX)
     # Label Studio draws nothing at all where the brush did not move
-    return min(low, position - MIN_REACH_PX), max(high, position + MIN_REACH_PX)
+    return max(0, min(low, position - MIN_REACH_PX)), max(high, position + MIN_REACH_PX)
 
 
 def spread(first, second):

@@ -26,6 +26,7 @@ FLAGS = [
 ]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PANEL_MARGIN_PX = 8
+BORDER_PX = 4  # a stroke that begins outside the image is none
 ANSWER_TIMEOUT_MS = 110_000  # Label Studio itself gives up after 100 s
 SETTLE_MS = 400  # the editor needs a moment between a tool, a hotkey and a stroke
 
@@ -110,13 +111,15 @@ class Editor:
         self.page.wait_for_timeout(SETTLE_MS)
 
     def reachable(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Mark the pixels that can be painted: the panel of the brush size covers some. (H, W)."""
+        """Mark the pixels that can be painted: not the border, nor below the panel. (H, W)."""
         self.page.locator(".lsf-tool").first.click()
         self.page.wait_for_timeout(SETTLE_MS)
         panel = self.page.locator(".lsf-range").first.bounding_box()
         assert panel is not None
         left, top = self.to_screen(0, 0)
-        reachable = np.ones(shape, dtype=bool)
+        reachable = np.zeros(shape, dtype=bool)
+        inside = slice(BORDER_PX, -BORDER_PX)
+        reachable[inside, inside] = True
         column = max(0, int((panel["x"] - left) / self.scale()) - PANEL_MARGIN_PX)
         row = max(0, int((panel["y"] + panel["height"] - top) / self.scale()) + PANEL_MARGIN_PX)
         reachable[:row, column:] = False

@@ -12,6 +12,7 @@ FLOW = [
     "arrays",
     "errors",
     "files",
+    "memory",
     # the equipment
     "microscope.images",
     "microscope.equipment",

@@ -30,8 +30,8 @@ EBC = Path(__file__).parents[2] / "shared" / "data" / "ebc_layers"
 EBC_MATERIALS = ("upper layer", "oxide film", "crack", "lower layer")
 SCREENSHOTS = Path(__file__).parents[1] / "test-output"
 BRUSH_SCREEN_PX = 15  # Label Studio's default brush, in screen pixels
-ROUNDS = 2
-PROMPT = (200, 200)  # close to the upper border, Label Studio ignored the drag
+ROUNDS = 4
+PROMPT = (8, 8)  # where the prompt is drawn does not matter
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ def annotate(editor, case):
     paint_all(editor, strokes)
     answers = [editor.ask(*PROMPT)]
     editor.screenshot(f"{case.name}-1-first-answer")
-    editor.reject()
-    assert len(editor.regions()) == len(strokes)  # the scribbles survive, the prompt goes
     for number in range(2, ROUNDS + 1):
+        editor.reject()  # its buttons on the image would catch a stroke that begins on them
+        assert len(editor.regions()) == len(strokes)  # the scribbles survive, the prompt goes
         shown = label_map_of(answers[-1], case)
-        painted = corrections(truth, shown, radius_px, count=4)
+        painted = corrections(truth, shown, radius_px, count=6)
         paint_all(editor, painted)
         strokes += painted
         answers.append(editor.ask(*PROMPT))

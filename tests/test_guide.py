@@ -87,13 +87,13 @@ def test_names_must_fit_the_classes():
 
 
 def test_same_seed_gives_the_same_predictions():
-    """Two guides, two turns, equal to the bit, whatever random numbers others draw."""
-    predictions = []
+    """Two guides, two turns, random crops: equal to the bit, whatever others draw by chance."""
+    predictions, shape = [], (100, 131)
     for _ in range(2):
-        guide = quick_guide(seed=3)
-        guide.update(strokes())
+        guide = Guide(layers(shape), 2, settings=replace(QUICK, crop_px=64), seed=3)
+        guide.update(strokes(shape))
         torch.rand(5)
-        predictions.append(guide.update(strokes()))
+        predictions.append(guide.update(strokes(shape)))
     first, second = predictions
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     assert first.spots == second.spots
@@ -144,6 +144,14 @@ def test_network_is_trained(device):
     trained = Guide(device, 3, settings=settings).update(scribbles)
     untrained = Guide(device, 3, settings=replace(settings, steps=0)).update(scribbles)
     assert accuracy(trained) > max(0.8, accuracy(untrained) + 0.2)
+
+
+def test_network_sees_the_image_in_its_place():
+    """The padding of an odd size lies below and to the right, and is cut off again."""
+    guide = Guide(layers(), 2, settings=GuideSettings(network_share=1))
+    label_map = guide.update(strokes()).label_map
+    assert (label_map[:12] == 0).mean() > 0.8
+    assert (label_map[-12:] == 1).mean() > 0.8
 
 
 def test_drawn_pixels_keep_their_class(device):

@@ -208,6 +208,8 @@ def _image_attributes() -> dict[str, str]:
         "brightnessControl": "true",
         "contrastControl": "true",
         "smoothing": "false",
+        # else the editor zooms a wide image by the width of its toolbar, and cuts its borders off
+        "maxWidth": "calc(100% - 42px)",
     }
 
 
