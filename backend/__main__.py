@@ -30,6 +30,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     signal.signal(signal.SIGTERM, _stop)  # uvicorn shuts down, then hands the signal on to us
+    # the event loop that answers /health gets the interpreter sooner (by default after 5 ms) while
+    # the training thread handles trees and tensors
+    sys.setswitchinterval(0.001)
     # one process: guides and their worker live in it
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level.lower())
     return 0

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from backend.errors import InvalidImageError
+from backend.microscope.images import decode_image
 from backend.microscope.synthetic import make_image
 
-SHOWN_BY_BROWSERS = {"PNG", "JPEG"}
+_SHOWN_BY_BROWSERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
 SYNTHETIC_SEEDS = range(1, 7)
 
 
@@ -29,7 +30,7 @@ def read_images(paths: Sequence[Path]) -> tuple[DemoImage, ...]:
     """Read image files; formats that a browser cannot show become 8-bit PNG.
 
     Raises:
-        InvalidImageError: A file is missing or no image.
+        InvalidImageError: A file is missing, no image, or outside the size limits; it is named.
     """
     return tuple(_read_image(path) for path in paths)
 
@@ -47,17 +48,16 @@ def synthetic_images() -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
 def _read_image(path: Path) -> DemoImage:
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            if image.format in SHOWN_BY_BROWSERS:
-                return DemoImage(path.name, content)
-            return DemoImage(f"{path.stem}.png", as_png(np.asarray(image.convert("F"))))
-    except UnidentifiedImageError:
-        raise InvalidImageError(f"{path} is no image that can be read: give PNG or TIFF") from None
+        gray = decode_image(content)  # as the backend will: what it refuses is not imported
     except OSError as error:
         raise InvalidImageError(
             f"the image {path} cannot be read: {error.strerror or error}"
         ) from None
+    except InvalidImageError as error:
+        raise InvalidImageError(f"{path}: {error}") from None
+    if content.startswith(_SHOWN_BY_BROWSERS):
+        return DemoImage(path.name, content)
+    return DemoImage(f"{path.stem}.png", as_png(gray.astype(np.float32)))
 
 
 def as_png(gray: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:

@@ -21,3 +21,7 @@ class InvalidLabelConfigError(ValueError):
 
 class LabelStudioError(ConnectionError):
     """Label Studio does not answer, or refuses."""
+
+
+class LateAnswerError(LabelStudioError):
+    """Label Studio took the request, and did not answer in time."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ class LatestOnly:
         try:
             job.future.set_result(job.work())
         except Exception as error:  # noqa: BLE001 - the worker must outlive any job; the asker gets it
-            logger.warning("%s: %s: %s", job.key, type(error).__name__, error)
             job.future.set_exception(error)
         return True
 

@@ -61,7 +61,7 @@ def running(server: Server, say: Callable[[str], object]) -> Iterator[str]:
     with server.log.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - the command is ours, no shell is involved
             server.command,
-            env={**os.environ, **server.environ},  # children need PATH, HOME, proxies, locale
+            env=_child_environ(server),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -72,6 +72,15 @@ def running(server: Server, say: Callable[[str], object]) -> Iterator[str]:
             yield server.url
         finally:
             _stop(process)
+
+
+def _child_environ(server: Server) -> dict[str, str]:
+    """Pass on PATH, HOME, proxies and locale; but no proxy leads to the servers on loopback."""
+    environ = {**os.environ, **server.environ}
+    direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""  # the former wins elsewhere
+    if direct != "*":  # which already means every host, but only when it stands alone
+        direct = ",".join(filter(None, [direct, HOST, "localhost"]))
+    return {**environ, "no_proxy": direct, "NO_PROXY": direct}
 
 
 def check_port(port: int, name: str) -> None:

@@ -16,9 +16,16 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.annotation.client import LabelStudioClient
-from backend.errors import LabelStudioError
+from backend.errors import (
+    ForbiddenImageError,
+    InvalidImageError,
+    InvalidLabelConfigError,
+    InvalidTaskError,
+    LabelStudioError,
+)
 from backend.service import MODEL_VERSION, GuideService
 from backend.settings import Settings
 
@@ -26,9 +33,12 @@ logger = logging.getLogger(__name__)
 
 _BASIC = HTTPBasic(auto_error=False)
 _STATUS = {  # the first that fits
+    ForbiddenImageError: 403,
     LabelStudioError: 502,
-    PermissionError: 403,
-    ValueError: 422,
+    ConnectionError: 503,  # something else cannot be reached, such as the ImageNet weights
+    InvalidImageError: 422,
+    InvalidLabelConfigError: 422,
+    InvalidTaskError: 422,
     OSError: 507,  # the state folder cannot be written
 }
 
@@ -39,6 +49,32 @@ class PredictBody(BaseModel):
     tasks: list[dict[str, Any]]
     label_config: str
     params: dict[str, Any] | None = None
+
+
+class BodyLimit:
+    """Refuses a request with a longer body than allowed, counted as it streams in."""
+
+    def __init__(self, app: ASGIApp, max_mb: float) -> None:
+        self._app = app
+        self._max_mb = max_mb
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on; the one byte too many raises where the body is read."""
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_mb * 1e6:
+                raise HTTPException(
+                    413,
+                    f"the body of the request has more than {self._max_mb:g} MB: raise "
+                    "MAX_BODY_MB, or make the task smaller",
+                )
+            return message
+
+        await self._app(scope, receive_counted, send)
 
 
 def create_app(settings: Settings, service: GuideService | None = None) -> FastAPI:
@@ -57,6 +93,7 @@ def create_app(settings: Settings, service: GuideService | None = None) -> FastA
         service.close()
 
     app = FastAPI(title="TEM guide", lifespan=lifespan)
+    app.add_middleware(BodyLimit, max_mb=settings.max_body_mb)
     for kind in _STATUS:
         app.add_exception_handler(kind, _answer_error)
 

@@ -37,7 +37,7 @@ from backend.jobs import LatestOnly
 from backend.learning.guide import Guide, Prediction
 from backend.microscope.images import decode_image
 from backend.settings import Settings
-from backend.store import GuideStore, StoredPrediction
+from backend.store import GuideStore, StoredPrediction, state_key
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,10 @@ MODEL_VERSION = f"{VERSION_PREFIX}-v1"
 _LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 _KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "START_TRAINING",
                  "TASKS_CREATED", "TASKS_DELETED"}  # fmt: skip
+
+_DRAWN_ELSEWHERE = (
+    "drawn on an image of another size: was the image replaced? Import it as a new task"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class GuideService:
         parsed = [parse_task(task, config.image_key) for task in tasks]
         if prompt_ids:
             return [self._answer_ask(task, config, prompt_ids) for task in parsed]
-        return [self._answer_stored(task.id, config) for task in parsed]
+        return [self._answer_stored(task, config) for task in parsed]
 
     def handle_event(self, event: str, body: Json) -> Future[Any] | None:
         """Take note of a webhook; all work is queued.
@@ -138,23 +142,28 @@ class GuideService:
             logger.info("webhook %s: %s", event, known)
             return None
         annotation_id, task_id = _id_in(body, "annotation"), _id_in(body, "task")
-        return self._jobs.submit(
-            _key(task_id), lambda: self._learn_submission(annotation_id, task_id)
+        training = self._jobs.submit(
+            ("submission", task_id), lambda: self._learn_submission(annotation_id, task_id)
         )
+        training.add_done_callback(lambda future: _log_failure(task_id, future))
+        return training
 
     def _answer_ask(self, task: Task, config: LabelConfig, prompt_ids: set[str]) -> Json:
-        self._jobs.submit(_key(task.id), lambda: self._open_guide(task, config))  # while we wait
+        self._jobs.submit(("open", task.id), lambda: self._open_guide(task, config))  # meanwhile
         annotation, notice = self._newest_annotation(task, prompt_ids)
-        regions = self._weak_labels(task.id, annotation, config) if annotation else None
-        turn = self._jobs.submit(_key(task.id), lambda: self._learn(task, config, regions))
+        regions = self._weak_labels(task.id, annotation, config) if annotation else ()
+        scribbles = self._keep_scribbles(task, config, regions)
+        if scribbles is None and notice:  # the draft was not seen, so the strokes may still exist
+            scribbles = self._store.load_scribbles(self._key(task, config))
+        turn = self._jobs.submit(("ask", task.id), lambda: self._learn(task, config, scribbles))
         try:
             outcome = turn.result(timeout=self._settings.answer_timeout_s)
         except CancelledError:
             logger.info("task %d: a newer request took over", task.id)
-            return self._answer_stored(task.id, config)
+            return self._answer_stored(task, config, "A newer request took over: ask again.")
         except FutureTimeoutError:
             logger.warning("task %d: the answer takes too long, the last one is sent", task.id)
-            return self._answer_stored(task.id, config, "Still training: ask again in a moment.")
+            return self._answer_stored(task, config, "Still training: ask again in a moment.")
         return self._answer_turn(task.id, config, outcome, notice)
 
     def _newest_annotation(self, task: Task, prompt_ids: set[str]) -> tuple[Annotation | None, str]:
@@ -183,7 +192,8 @@ class GuideService:
         if annotation.was_cancelled or annotation.finished or not regions:
             logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
             return
-        answer = self._answer_turn(task_id, config, self._learn(task, config, regions))
+        scribbles = self._keep_scribbles(task, config, regions)
+        answer = self._answer_turn(task_id, config, self._learn(task, config, scribbles))
         self._client.replace_predictions(task_id, **answer, prefix=VERSION_PREFIX)
         logger.info("task %d: a new prediction is in Label Studio", task_id)
 
@@ -196,46 +206,41 @@ class GuideService:
             logger.info("task %d: %s", task_id, sentence)
         return regions
 
-    def _learn(self, task: Task, config: LabelConfig, regions: Sequence[Region] | None) -> Turn:
-        """Train the task's guide; on the strokes of last time if there are no `regions`."""
+    def _keep_scribbles(
+        self, task: Task, config: LabelConfig, regions: Sequence[Region]
+    ) -> LabelMap | None:
+        """Rasterize strokes and put them on disk; None, and nothing overwritten, without any."""
+        shapes = {region.shape for region in regions if region.shape}
+        if not shapes:
+            return None
+        if len(shapes) > 1:
+            raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
+        scribbles = rasterize(regions, config.materials, shapes.pop())
+        self._store.save_scribbles(self._key(task, config), scribbles)
+        return scribbles
+
+    def _learn(self, task: Task, config: LabelConfig, scribbles: LabelMap | None) -> Turn:
+        """Train the task's guide on the strokes, if there are any."""
         guide = self._open_guide(task, config)
-        scribbles = self._scribbles(task.id, regions, config, guide.shape)
-        self._store.save_scribbles(task.id, scribbles)
+        if scribbles is None:
+            scribbles = np.full(guide.shape, UNLABELED, np.uint8)
+        if scribbles.shape != guide.shape:
+            raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
         prediction = guide.update(scribbles)
-        stored = StoredPrediction(
-            prediction.label_map, prediction.uncertainty, prediction.spots, config.materials
-        )
+        stored = StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
         drawn = np.unique(scribbles[scribbles != UNLABELED])
         if len(drawn) > 1:
-            self._store.save_prediction(task.id, stored)
-            guide.save(self._store.weights_path(task.id))
+            self._store.save_prediction(self._key(task, config), stored)
+            guide.save(self._store.weights_path(self._key(task, config)))
         logger.info(
             "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
             task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
         )  # fmt: skip
         return Turn(prediction, len(drawn))
 
-    def _scribbles(
-        self,
-        task_id: int,
-        regions: Sequence[Region] | None,
-        config: LabelConfig,
-        shape: tuple[int, int],
-    ) -> LabelMap:
-        if regions is None:
-            known = self._store.load_scribbles(task_id)
-            return known if known is not None else np.full(shape, UNLABELED, np.uint8)
-        for region in regions:
-            if region.shape not in {None, shape}:
-                raise InvalidTaskError(
-                    f"task {task_id}: strokes were drawn on an image of {region.shape} px, but it "
-                    f"has {shape} px: was it replaced? Import it as a new task"
-                )
-        return rasterize(regions, config.materials, shape)
-
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""
-        key = (task.id, task.image, config.materials)
+        key = self._key(task, config)
         guide: Guide | None = self._guides.get(key)
         if guide is not None:
             return guide
@@ -243,7 +248,7 @@ class GuideService:
         guide = self._make_guide(
             decode_image(content), len(config.materials), class_names=config.materials
         )
-        weights = self._store.weights_path(task.id)
+        weights = self._store.weights_path(key)
         if weights.exists():
             try:
                 guide.load(weights)
@@ -269,21 +274,27 @@ class GuideService:
             )
         return self._answer(task_id, results, 1 - float(prediction.uncertainty.mean()))
 
-    def _answer_stored(self, task_id: int, config: LabelConfig, notice: str = "") -> Json:
-        """Answer with the latest prediction; with nothing when there is none of these materials."""
-        stored = self._store.load_prediction(task_id)
-        if stored is None or stored.materials != config.materials:
-            return self._answer(task_id, [], 0)
+    def _answer_stored(self, task: Task, config: LabelConfig, notice: str = "") -> Json:
+        """Answer with the latest prediction; with nothing when there is none."""
+        stored = self._store.load_prediction(self._key(task, config))
+        if stored is None:
+            return self._answer(task.id, [], 0)
         results = to_results(stored.label_map, stored.spots, config, notice=notice)
-        return self._answer(task_id, results, stored.score)
+        return self._answer(task.id, results, stored.score)
+
+    def _key(self, task: Task, config: LabelConfig) -> str:
+        return state_key(self._settings.label_studio_url, task, config.materials)
 
     def _answer(self, task_id: int, results: list[Json], score: float) -> Json:
         self._store.remember_sent(task_id, sent_regions(results))
         return {"result": results, "score": score, "model_version": MODEL_VERSION}
 
 
-def _key(task_id: int) -> str:
-    return f"task {task_id}"
+def _log_failure(task_id: int, training: Future[Any]) -> None:
+    """Say why a training failed that nobody waits for."""
+    error = None if training.cancelled() else training.exception()
+    if error is not None:
+        logger.error("task %d was not learned: %s: %s", task_id, type(error).__name__, error)
 
 
 def _id_in(body: Json, name: str) -> int:

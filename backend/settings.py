@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     max_image_mb: float = Field(default=200, gt=0)
     """Largest image file accepted."""
+    max_body_mb: float = Field(default=64, gt=0)
+    """Largest body of a request accepted; a task with all its strokes must fit."""
     draft_timeout_s: float = Field(default=6, ge=0)
     """How long to wait for the draft that holds the newest strokes."""
     answer_timeout_s: float = Field(default=60, gt=0)

@@ -6,6 +6,7 @@ sent to Label Studio, which tell a stroke from a mask that came back.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 from sqlite_utils import Database
 
-from backend.annotation.tasks import SentRegion
+from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import LabelMap, UncertaintyMap
 from backend.files import write_atomically
 from backend.learning.spots import Spot
@@ -40,7 +41,6 @@ class StoredPrediction:
     label_map: LabelMap  # (H, W)
     uncertainty: UncertaintyMap  # (H, W), to 1/255
     spots: tuple[Spot, ...]
-    materials: tuple[str, ...]  # the classes it was made with
 
     @property
     def score(self) -> float:
@@ -48,8 +48,21 @@ class StoredPrediction:
         return 1 - float(self.uncertainty.mean())
 
 
+def state_key(label_studio_url: str, task: Task, materials: Sequence[str]) -> str:
+    """Name the state of a task, for this image with these classes and no other.
+
+    Class indices mean nothing under other materials, and a task id nothing with another image or
+    in another Label Studio: a mask of those would be wrong and look right.
+    """
+    identity = json.dumps([label_studio_url, task.image, *materials])
+    return f"{task.id}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
 class GuideStore:
-    """Strokes, predictions and weights by task, below one folder."""
+    """Strokes, predictions and weights by task, below one folder.
+
+    Files are found by `state_key`.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it.
@@ -72,22 +85,22 @@ class GuideStore:
         """Close the database."""
         self._database.close()
 
-    def weights_path(self, task_id: int) -> Path:
+    def weights_path(self, key: str) -> Path:
         """Where the guide of a task keeps its network."""
-        return self._tasks / str(task_id) / "guide.safetensors"
+        return self._tasks / key / "guide.safetensors"
 
-    def save_scribbles(self, task_id: int, scribbles: LabelMap) -> None:
+    def save_scribbles(self, key: str, scribbles: LabelMap) -> None:
         """Keep all strokes on an image, as a PNG with 255 where nobody drew."""
         buffer = io.BytesIO()
         Image.fromarray(scribbles).save(buffer, "PNG")
-        write_atomically(self._tasks / str(task_id) / "scribbles.png", buffer.getvalue())
+        write_atomically(self._tasks / key / "scribbles.png", buffer.getvalue())
 
-    def load_scribbles(self, task_id: int) -> LabelMap | None:
+    def load_scribbles(self, key: str) -> LabelMap | None:
         """Return the strokes of a task as last saved, shape (H, W); None if there are none.
 
         A damaged file is renamed, so that the next strokes do not replace what may be rescued.
         """
-        path = self._tasks / str(task_id) / "scribbles.png"
+        path = self._tasks / key / "scribbles.png"
         try:
             return _decode_scribbles(path.read_bytes())
         except FileNotFoundError:
@@ -95,33 +108,30 @@ class GuideStore:
         except ValueError as error:
             aside = path.with_name(f"{path.name}.damaged")
             path.replace(aside)
-            logger.warning("task %d: its strokes are damaged, see %s: %s", task_id, aside, error)
+            logger.warning("%s: its strokes are damaged, see %s: %s", key, aside, error)
             return None
 
-    def save_prediction(self, task_id: int, prediction: StoredPrediction) -> None:
+    def save_prediction(self, key: str, prediction: StoredPrediction) -> None:
         """Keep the latest prediction of a task."""
-        about = {
-            "spots": [asdict(spot) for spot in prediction.spots],
-            "materials": prediction.materials,
-        }
+        spots = [asdict(spot) for spot in prediction.spots]
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
             label_map=prediction.label_map,
             uncertainty=np.round(prediction.uncertainty * 255).astype(np.uint8),
-            about=np.array(json.dumps(about)),
+            spots=np.array(json.dumps(spots)),
         )
-        write_atomically(self._tasks / str(task_id) / "prediction.npz", buffer.getvalue())
+        write_atomically(self._tasks / key / "prediction.npz", buffer.getvalue())
 
-    def load_prediction(self, task_id: int) -> StoredPrediction | None:
+    def load_prediction(self, key: str) -> StoredPrediction | None:
         """Return the latest prediction of a task; None if there is none, or a damaged one."""
-        path = self._tasks / str(task_id) / "prediction.npz"
+        path = self._tasks / key / "prediction.npz"
         try:
             return _decode_prediction(path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError as error:
-            logger.warning("task %d: %s is damaged and ignored: %s", task_id, path, error)
+            logger.warning("%s: %s is damaged and ignored: %s", key, path, error)
             return None
 
     def remember_sent(self, task_id: int, regions: Sequence[SentRegion]) -> None:
@@ -156,12 +166,10 @@ def _decode_prediction(content: bytes) -> StoredPrediction:
     """Decode the arrays of a prediction; raise a ValueError if they are none."""
     try:
         with np.load(io.BytesIO(content)) as arrays:
-            about = json.loads(str(arrays["about"]))
             return StoredPrediction(
                 arrays["label_map"],
                 arrays["uncertainty"].astype(np.float32) / 255,
-                tuple(Spot(**spot) for spot in about["spots"]),
-                tuple(about["materials"]),
+                tuple(Spot(**spot) for spot in json.loads(str(arrays["spots"]))),
             )
     except _UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -66,7 +66,7 @@ STAGES = {  # functions of the package, as a profile names them
     "classify_pixels": "classifier",
     "obal_weights": "weights",
     "_train": "network training",
-    "_network_probabilities": "network inference",
+    "predict_probabilities": "network inference",
     "geometric_mean": "joining",
     "normalized_entropy": "uncertainty",
     "rank_spots": "spots",

@@ -55,6 +55,7 @@ class DemoRun:
     projects: int
     tasks: int
     backend_url: str  # as connected in Label Studio
+    predictor: str  # whom Label Studio asks when a task is opened
     exit_code: int
     ports_freed: bool
 
@@ -90,7 +91,8 @@ def run_demo_once(folder: Path, end: signal.Signals) -> DemoRun:
         output += process.communicate(timeout=60)[0]
     freed = is_free(port) and is_free(backend_port)
     code = process.returncode
-    return DemoRun(output, len(projects), len(tasks), str(backend.url), code, freed)
+    url, predictor = str(backend.url), str(projects[0].model_version)
+    return DemoRun(output, len(projects), len(tasks), url, predictor, code, freed)
 
 
 def read_until(lines: TextIO, words: str) -> str:

@@ -120,6 +120,20 @@ def test_refusal_says_what_to_do(loopback, client, status, sentence):
         client.replace_predictions(5, result=[], score=0.5, model_version="v1", prefix="v")
 
 
+def test_forbidden_is_not_blamed_on_the_key(loopback, client):
+    """Label Studio's own words are quoted, for reads and for writes."""
+    refused = Answer({"detail": "URL is blocked"}, status=403)
+    loopback.answer("GET", "/api/projects/1/", refused)
+    loopback.answer("POST", "/api/predictions/", refused)
+    sentence = "URL is blocked.*may lack rights, or it blocks the address"
+
+    with pytest.raises(LabelStudioError, match=sentence):
+        client.project(1)
+    with pytest.raises(LabelStudioError, match=sentence) as caught:
+        client.replace_predictions(5, result=[], score=0.5, model_version="v1", prefix="v")
+    assert "LABEL_STUDIO_API_KEY" not in str(caught.value)
+
+
 def test_label_studio_that_is_down_is_named():
     """The sentence holds the address and the setting."""
     with socket.socket() as unused:
@@ -280,6 +294,58 @@ def test_waiting_for_a_draft_ends(loopback, client):
 
     assert client.wait_for_draft(5, ["p"], timeout_s=0.05, interval_s=0.02) is None
     assert len(loopback.requests) > 1
+
+
+@pytest.mark.parametrize("looks", [[], [Answer([draft(1, "10:00")])]], ids=["first", "later"])
+def test_label_studio_that_hangs_is_not_awaited_longer(loopback, client, monkeypatch, looks):
+    """A look takes what is left of the time, at least the shortest look, and is not repeated."""
+    monkeypatch.setattr("backend.annotation.client._SHORTEST_LOOK_S", 0.2)
+    hang, left = threading.Event(), list(looks)
+
+    def answer(_):
+        return left.pop(0) if left else hang.wait(10) and Answer([])
+
+    loopback.routes["GET", "/api/tasks/5/drafts"] = answer
+    start_s = time.monotonic()
+    found = client.wait_for_draft(5, ["p"], timeout_s=0.5, interval_s=0.1)
+    took_s = time.monotonic() - start_s
+    hang.set()
+
+    assert found is None
+    assert took_s < 0.5 + 0.2 + 0.3
+    assert len(loopback.requests) == len(looks) + 1
+
+
+def test_key_refused_while_waiting_is_said(loopback, client):
+    """Only lateness means that there is no draft."""
+    loopback.answer("GET", "/api/tasks/5/drafts", Answer(status=401))
+
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY"):
+        client.wait_for_draft(5, ["p"], timeout_s=0)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_loopback_is_reached_without_the_proxy(loopback, monkeypatch, name):
+    """HTTP_PROXY, as set in a company, does not lead back to this machine."""
+    loopback.answer("GET", "/api/tasks/5/", Answer({"id": 5}))
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+    with LabelStudioClient(loopback.url.replace("127.0.0.1", name), LEGACY) as client:
+        assert client.task(5) == {"id": 5}
+
+
+def test_other_hosts_are_reached_through_the_proxy(loopback, monkeypatch):
+    """There it may be the only way."""
+    loopback.answer("GET", "http://label-studio.test/api/tasks/5/", Answer({"id": 5}))
+    monkeypatch.setenv("http_proxy", loopback.url)
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+    with LabelStudioClient("http://label-studio.test", LEGACY) as client:
+        assert client.task(5) == {"id": 5}
 
 
 @pytest.mark.parametrize(

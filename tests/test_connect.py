@@ -74,7 +74,7 @@ def test_unknown_project_ends_in_a_sentence(servers, capsys):
     """Label Studio does not have it."""
     assert main(["4", "--backend-url", servers.url]) == 1
 
-    assert "answered 404 (/api/projects/4/)" in capsys.readouterr().err
+    assert "answered 404 (/api/projects/4/: Not found.)" in capsys.readouterr().err
 
 
 def test_backend_that_is_down_is_not_connected(servers, capsys):

@@ -15,7 +15,7 @@ from backend.errors import InvalidImageError
 def test_png_is_left_as_it_is(tmp_path):
     """The bytes are the user's own."""
     path = tmp_path / "a.png"
-    Image.new("L", (4, 3)).save(path)
+    Image.new("L", (40, 32)).save(path)
 
     (image,) = read_images([path])
 
@@ -25,12 +25,14 @@ def test_png_is_left_as_it_is(tmp_path):
 def test_tiff_becomes_png_with_full_contrast(tmp_path):
     """Sixteen bits are stretched to eight."""
     path = tmp_path / "a.tif"
-    Image.fromarray(np.array([[1000, 1500, 2000]], dtype=np.uint16)).save(path)
+    row = np.repeat([1000, 1500, 2000], 12).astype(np.uint16)
+    Image.fromarray(np.tile(row, (32, 1))).save(path)
 
     (image,) = read_images([path])
 
     assert image.name == "a.png"
-    assert np.asarray(Image.open(io.BytesIO(image.content))).tolist() == [[0, 128, 255]]
+    shown = np.asarray(Image.open(io.BytesIO(image.content)))
+    assert shown[5, ::12].tolist() == [0, 128, 255]
 
 
 def test_missing_file_is_named(tmp_path):
@@ -46,6 +48,30 @@ def test_file_that_is_no_image_is_named(tmp_path, content):
     path.write_bytes(content)
 
     with pytest.raises(InvalidImageError, match=r"a\.png"):
+        read_images([path])
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [((1, 1), "1 x 1 px: each side needs 32 px"), ((30_000, 700), "700 x 30000 px, more than")],
+)
+def test_image_of_impossible_size_is_named(tmp_path, size, sentence):
+    """Before it is imported, not when the guide is asked."""
+    path = tmp_path / "a.png"
+    Image.new("1", size).save(path)
+
+    with pytest.raises(InvalidImageError, match=rf"a\.png: the image is {sentence}"):
+        read_images([path])
+
+
+@pytest.mark.parametrize("end", ["a.png", "a.tif"])
+def test_half_a_file_is_named(tmp_path, end):
+    """A copy that was interrupted."""
+    path = tmp_path / end
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+    with pytest.raises(InvalidImageError, match=rf"{end}: .*no readable image"):
         read_images([path])
 
 

@@ -29,6 +29,11 @@ def test_second_start_connects_the_new_address_of_the_backend(demo_runs):
     assert demo_runs[0].backend_url != demo_runs[1].backend_url
 
 
+def test_backend_is_asked_after_either_start(demo_runs):
+    """Replacing the connection must not erase the backend's name in the project."""
+    assert [run.predictor for run in demo_runs] == ["TEM guide"] * 2
+
+
 def test_ctrl_c_and_terminate_stop_everything(demo_runs):
     """Nothing listens any more, and neither way is an error."""
     assert [(run.exit_code, run.ports_freed) for run in demo_runs] == [(0, True), (0, True)]

@@ -291,3 +291,23 @@ def test_memory_does_not_grow():
 def count_tensors():
     """Count the tensors that are alive."""
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+def test_stroke_is_held_against_the_answer_before_it():
+    """OBAL's accuracy is that of the last answer: the classifier recalls what it was fitted on."""
+    seen = []
+
+    class Watching(Guide):
+        def _train(self, scribbles, inference):
+            seen.append(inference)
+            super()._train(scribbles, inference)
+
+    image = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[:, None], 64, axis=1)
+    scribbles = np.full(image.shape, UNLABELED, np.uint8)
+    scribbles[4:8], scribbles[56:60] = 0, 1
+    drawn = scribbles != UNLABELED
+    guide = Watching(image, 2, settings=GuideSettings(encoder_weights="random", steps=1))
+    answer = guide.update(scribbles).probabilities
+    guide.update(scribbles)
+    assert (seen[0][:, drawn] == 0.5).all()
+    assert (seen[1][:, drawn] == answer[:, drawn]).all()

@@ -79,6 +79,46 @@ def test_other_addresses_are_forbidden(loopback, source, reference):
     assert loopback.requests == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/../api/users",
+        "/data/%2e%2e/api/users",
+        "/data/upload/..%2F../api/users",
+        "/data/upload/.%2E/%2e./api/users",
+        "/data//../../api/users",
+        "/data/%2e%2e//api/users",
+        "/data/./../api/users",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/annotate"])
+def test_other_paths_of_label_studio_are_forbidden(loopback, path, prefix):
+    """The key opens all of its API; only images may be read with it."""
+    with LabelStudioClient(f"{loopback.url}{prefix}", KEY) as client:
+        source = ImageSource(client, None, max_bytes=20)
+        for reference in (path, f"{prefix}{path}", f"{loopback.url}{prefix}{path}"):
+            with pytest.raises(ForbiddenImageError, match="does not lie below"):
+                source.read(reference)
+    assert loopback.requests == []
+
+
+@pytest.mark.parametrize("path", ["/api/users", "//data/../api/users", "", "/data", "/database/a"])
+def test_absolute_address_beside_the_images_is_forbidden(loopback, source, path):
+    """Of the same Label Studio, but no image."""
+    with pytest.raises(ForbiddenImageError, match="does not lie below /data/"):
+        source.read(f"{loopback.url}{path}")
+    assert loopback.requests == []
+
+
+def test_redirect_beside_the_images_is_forbidden(loopback, source):
+    """To the login page, say."""
+    moved = Answer(status=302, headers={"Location": "/user/login/?next=/data/a.png"})
+    loopback.answer("GET", "/data/a.png", moved)
+
+    with pytest.raises(ForbiddenImageError, match="does not lie below"):
+        source.read("/data/a.png")
+
+
 def test_redirect_elsewhere_is_forbidden(loopback, source):
     """Label Studio redirects to a bucket, or someone made it redirect to an inner host."""
     with loopback_server() as other:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import EpsImagePlugin, GifImagePlugin, Image
 
 from backend.errors import InvalidImageError
 from backend.microscope.images import MAX_PIXELS, check_size, decode_image, to_gray
@@ -153,6 +153,16 @@ def test_damaged_file_is_read_or_refused(kind, changes):
     with warnings.catch_warnings(), suppress(InvalidImageError):
         warnings.simplefilter("ignore")  # Pillow's, about odd tags
         assert decode_image(bytes(content)).ndim == 2
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PDF"])
+def test_other_format_never_meets_its_loader(kind, monkeypatch):
+    """The loader of EPS runs Ghostscript; PDF has none."""
+    content = encode(RAMP_8, kind)
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", lambda _: pytest.fail("was loaded"))
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, "_open", lambda _: pytest.fail("was loaded"))
+    with pytest.raises(InvalidImageError, match="give a PNG, JPEG, TIFF or BMP file"):
+        decode_image(content)
 
 
 def test_png_with_a_broken_chunk_is_refused():

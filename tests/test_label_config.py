@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,7 +26,7 @@ LABEL_STUDIO_KEYS = set("behkmoprvwu") | {"shift+1", "shift+2", "shift+r", "[", 
 names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12).map(
     str.strip
 )
-material_lists = st.lists(names.filter(str.isprintable).filter(bool), min_size=1, unique=True)
+material_lists = st.lists(names.filter(str.isprintable).filter(bool), min_size=2, unique=True)
 
 
 def hotkeys(xml: str, control: str | None = None) -> list[str | None]:
@@ -135,10 +136,11 @@ def test_huge_config_is_refused():
 @pytest.mark.parametrize(
     ("materials", "complaint"),
     [
-        ([], "name at least one"),
+        ([], "number of materials is 0, .* add one"),
+        (["Si"], "number of materials is 1, .* add one"),
         (["Si", " "], "empty name"),
         (["Si", "Oxide", "Si "], "'Si' is named 2 times"),
-        (["S\ni"], "unprintable"),
+        (["S\ni", "Oxide"], "unprintable"),
         ([f"M{index}" for index in range(255)], "255 materials, at most 254"),
     ],
 )
@@ -146,6 +148,14 @@ def test_bad_materials_are_refused_with_a_sentence(materials, complaint):
     """The writer refuses what the reader could not read."""
     with pytest.raises(InvalidLabelConfigError, match=complaint):
         write_label_config(materials)
+
+
+def test_config_with_one_material_is_refused():
+    """A guide that knows one material has nothing to decide."""
+    labels = re.compile(r'\s*<Label value="(Oxide|Nitride|Metal)".*')
+
+    with pytest.raises(InvalidLabelConfigError, match="number of materials is 1"):
+        parse_label_config(labels.sub("", GATE))
 
 
 def test_config_with_a_repeated_material_is_refused():
@@ -160,7 +170,7 @@ def test_first_materials_have_the_digits():
     assert hotkeys(GATE, "ask") == ["u"]
 
 
-@pytest.mark.parametrize("count", [1, 4, 24, 25, 254])
+@pytest.mark.parametrize("count", [2, 4, 24, 25, 254])
 def test_every_label_has_a_hotkey_of_its_own(count):
     """Label Studio gives a label without one a key of its tools, such as `e` for the eraser."""
     keys = hotkeys(write_label_config([f"M{index}" for index in range(count)]))

@@ -8,6 +8,7 @@ import time
 
 import httpx
 import pytest
+import uvicorn
 
 from backend.__main__ import main
 from backend.processes import free_port
@@ -71,6 +72,23 @@ def test_address_that_is_no_url_is_named(monkeypatch, capsys):
         monkeypatch.setenv(variable, given)
     assert main() == 2
     assert "label studio" in capsys.readouterr().err
+
+
+def test_interpreter_is_handed_over_soon(monkeypatch):
+    """So that `/health` is answered while the training thread is busy."""
+    for variable, given in NEEDED.items():
+        monkeypatch.setenv(variable, given)
+    served_at_s = []
+    monkeypatch.setattr(
+        uvicorn, "run", lambda *_, **__: served_at_s.append(sys.getswitchinterval())
+    )
+    before_s, before = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM)
+    try:
+        assert main() == 0
+    finally:
+        sys.setswitchinterval(before_s)
+        signal.signal(signal.SIGTERM, before)
+    assert served_at_s == [pytest.approx(0.001)]
 
 
 def wait_for_health(url, process, timeout_s=120):

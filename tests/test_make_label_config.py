@@ -35,7 +35,7 @@ def test_repeated_material_is_refused_with_one_sentence(capsys):
 
 def test_folder_that_does_not_exist_is_refused_with_one_sentence(tmp_path, capsys):
     """The sentence names the file."""
-    assert main(["Si", "--output", str(tmp_path / "absent" / "gate.xml")]) == 2
+    assert main(["Si", "Oxide", "--output", str(tmp_path / "absent" / "gate.xml")]) == 2
 
     assert "gate.xml" in capsys.readouterr().err
     assert not (tmp_path / "absent").exists()

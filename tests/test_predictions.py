@@ -94,11 +94,14 @@ def test_what_is_sent_reads_back_as_the_smoothed_map(label_map):
 
 
 def test_box_survives_the_way_through_percent():
-    """It covers rows 8 to 13 and columns 4 to 13: from half a pixel before to half behind."""
-    (*_, box) = parse_results(to_results(HALVES, [SPOT], CONFIG))
+    """It covers rows 8 to 13 and columns 4 to 13."""
+    (*_, box) = to_results(HALVES, [SPOT], CONFIG)
 
-    assert box.box_px == pytest.approx((7.5, 3.5, 6, 10))
-    assert box.label == "Uncertain"
+    x, y, width, height = (box["value"][key] / 100 for key in ("x", "y", "width", "height"))
+    rows, columns = HALVES.shape
+    assert (y * rows, x * columns) == pytest.approx((8, 4))
+    assert (height * rows, width * columns) == pytest.approx((6, 10))
+    assert box["value"]["rectanglelabels"] == ["Uncertain"]
 
 
 def test_box_tells_its_rank_and_reason():

@@ -125,6 +125,28 @@ def test_environment_is_passed_on(tmp_path):
         wait_until(lambda: described.log.read_text().startswith("blue True"))
 
 
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "corp"}, "corp,127.0.0.1,localhost"),
+        ({"NO_PROXY": "corp", "no_proxy": "lab"}, "lab,127.0.0.1,localhost"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_children_reach_loopback_without_the_proxy(tmp_path, monkeypatch, given, handed_on):
+    """Label Studio and the backend call one another there; both spellings are read."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    printing = "import os; print(os.environ['NO_PROXY'], os.environ['no_proxy'], flush=True)"
+    described = server(tmp_path, printing + HEALTHY)
+
+    with running(described, lambda _: None):
+        wait_until(lambda: described.log.read_text().startswith(f"{handed_on} {handed_on}\n"))
+
+
 def test_taken_port_is_named():
     """The sentence holds the port and what it was meant for."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

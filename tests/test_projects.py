@@ -16,6 +16,7 @@ from backend.errors import LabelStudioError
 
 BACKEND = BackendAddress("http://127.0.0.1:9090", "ls", "secret")
 OLD = {"id": 4, "url": "http://127.0.0.1:7000", "title": "TEM guide", "project": 3}
+PROJECT = "/api/projects/3/"
 FOREIGN = {"id": 5, "url": "http://127.0.0.1:6000", "title": "other", "project": 3}
 
 
@@ -84,6 +85,9 @@ def connections(loopback):
     loopback.answer("DELETE", "/api/ml/4", Answer(status=204))
     loopback.answer("DELETE", "/api/webhooks/7/", Answer(status=204))
     loopback.answer("POST", "/api/ml/", Answer({**OLD, "id": 6, "url": BACKEND.url}, status=201))
+    named = {"id": 3, "show_collab_predictions": True, "model_version": "other"}
+    loopback.answer("GET", PROJECT, Answer(named))
+    loopback.answer("PATCH", PROJECT, Answer(named))
     loopback.answer("PATCH", "/api/webhooks/9/", Answer({"url": BACKEND.url}))
     return loopback
 
@@ -105,6 +109,34 @@ def test_earlier_connection_is_replaced_and_others_stay(connections, client):
     assert connections.paths("DELETE") == ["/api/ml/4", "/api/webhooks/7/"]
 
 
+def test_refused_connection_leaves_the_earlier_one(connections, client):
+    """The project is never left without a guide."""
+    connections.answer("POST", "/api/ml/", Answer({"detail": "no health"}, status=400))
+
+    with pytest.raises(LabelStudioError, match="no health"):
+        connect_backend(client, 3, BACKEND)
+    assert connections.paths("DELETE") == []
+
+
+def test_webhook_of_the_same_address_is_kept(connections, client):
+    """Label Studio makes no second one for an address that has one."""
+    connect_backend(client, 3, BackendAddress(f"{OLD['url']}/"))
+
+    assert connections.paths("DELETE") == ["/api/ml/4"]
+
+
+@pytest.mark.parametrize(("version", "patched"), [("", True), ("other", False)])
+def test_backend_is_named_in_the_project_again(connections, client, version, patched):
+    """Deleting a connection erases its title there; another choice of the user stays."""
+    project = {"id": 3, "show_collab_predictions": True, "model_version": version}
+    connections.answer("GET", "/api/projects/3/", Answer(project))
+
+    connect_backend(client, 3, BACKEND)
+
+    patches = [r for r in connections.requests if (r.method, r.path) == ("PATCH", PROJECT)]
+    assert [patch.json() for patch in patches] == [{"model_version": "TEM guide"}] * patched
+
+
 def test_webhook_is_signed(connections, client):
     """Label Studio does not sign webhooks by itself."""
     connect_backend(client, 3, BACKEND)
@@ -118,4 +150,5 @@ def test_backend_without_password_is_connected_without(connections, client):
     connect_backend(client, 3, BackendAddress(BACKEND.url))
 
     assert connections.paths("PATCH") == []
-    assert "auth_method" not in connections.requests[-1].json()
+    created = next(request for request in connections.requests if request.method == "POST").json()
+    assert "auth_method" not in created

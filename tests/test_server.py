@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from label_studio_stand_in import (
     LABEL_CONFIG,
+    MATERIALS,
     LabelStudioStandIn,
     draft,
     png,
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 
 from backend import Guide, GuideSettings
 from backend.annotation.client import LabelStudioClient
+from backend.annotation.label_config import write_label_config
 from backend.annotation.rle import decode_mask
 from backend.server import create_app
 from backend.service import GuideService
@@ -162,7 +164,8 @@ def test_damaged_weights_cost_nothing_but_a_warning(start, label_studio, setting
     """A truncated checkpoint is not fatal."""
     task = label_studio.task(drafts=[draft(*STROKES, prompt())])
     ask(start(), task)
-    (settings.model_dir / "tasks/7/guide.safetensors").write_bytes(b"half")
+    (weights,) = settings.model_dir.glob("tasks/7-*/guide.safetensors")
+    weights.write_bytes(b"half")
     assert set(masks_of(ask(start(), task))) == {"Si", "Oxide"}
     assert "starts afresh" in caplog.text
 
@@ -238,7 +241,7 @@ def test_health_setup_and_webhook_do_not_wait_for_a_training(start, label_studio
 
     def slow_guide(*args, **kwargs):
         busy.set()
-        release.wait(30)
+        assert release.wait(30), "a request waited for the training"
         return SMALL_GUIDE(*args, **kwargs)
 
     app = start(slow_guide)
@@ -248,7 +251,9 @@ def test_health_setup_and_webhook_do_not_wait_for_a_training(start, label_studio
     setup = app.post("/setup", json={"project": "1.2", "schema": LABEL_CONFIG})
     assert setup.json() == {"model_version": "tem-guide-v1"}
     assert app.post("/webhook", json=label_studio.submit(*STROKES)).status_code == 200
+    assert label_studio.predictions == []
     release.set()
+    wait_until(lambda: label_studio.predictions)
 
 
 def test_slow_training_is_answered_with_the_last_prediction(start, label_studio):
@@ -306,7 +311,7 @@ def test_strokes_of_another_image_size_are_refused(start, label_studio):
     wide = stroke("s3", "Si", 20, original_width=128)
     answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, wide, prompt())]))
     assert answer.status_code == 422
-    assert "was it replaced" in answer.json()["detail"]
+    assert "was the image replaced" in answer.json()["detail"]
 
 
 def test_strokes_outside_the_image_are_clipped(start, label_studio):
@@ -379,6 +384,38 @@ def test_password_is_asked_for(start):
     assert app.post("/setup", json={}).status_code == 401
     assert app.post("/setup", json={}, auth=("ls", "no")).status_code == 401
     assert app.post("/setup", json={}, auth=("ls", "pw")).status_code == 200
+
+
+def test_prediction_of_another_image_is_not_served(start, label_studio):
+    """The image under a task was replaced: a mask of the old one would look right."""
+    ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    replaced = label_studio.task(data={"image": "/data/upload/1/b.png"})
+    assert results_of(ask(start(), replaced, asks=False)) == []
+
+
+def test_strokes_do_not_change_their_material_with_the_config(start, label_studio):
+    """With the materials in another order, class indices of before mean something else."""
+    app = start()
+    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    body = {"tasks": [label_studio.task()], "label_config": write_label_config(MATERIALS[::-1]),
+            "params": {"context": None}}  # fmt: skip
+    assert results_of(app.post("/predict", json=body)) == []
+
+
+def test_empty_draft_does_not_wipe_stored_strokes(start, label_studio):
+    """A second annotator asks before painting: the first one's strokes stay on disk."""
+    app = start()
+    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    assert masks_of(ask(app, label_studio.task(drafts=[draft(prompt())]))) == {}
+    assert set(masks_of(ask(app, label_studio.task()))) == {"Si", "Oxide"}
+
+
+def test_ask_does_not_cancel_a_waiting_submission(start, label_studio):
+    """The submission's prediction is pushed, although the annotator asks meanwhile."""
+    app = start()
+    app.post("/webhook", json=label_studio.submit(*STROKES))
+    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    wait_until(lambda: label_studio.predictions)
 
 
 def test_versions_answer_both_methods(start):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from backend.annotation.tasks import SentRegion
+from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import UNLABELED
 from backend.learning.spots import Spot
-from backend.store import GuideStore, StoredPrediction
+from backend.store import GuideStore, StoredPrediction, state_key
 
 SPOTS = (Spot(3, 4, 16, 16, 0.5, "Metal or Oxide, 48/47 %"), Spot(40, 0, 16, 16, 0.25, "Ä → β"))
 SCRIBBLES = np.full((33, 47), UNLABELED, np.uint8)
@@ -42,10 +42,10 @@ def folder(tmp_path):
     return tmp_path / "state" / "tasks" / "7"
 
 
-def prediction(materials=("Si", "Oxide")):
+def prediction(spots=None):
     """Make a prediction of 33 x 47 px with two spots."""
     uncertainty = np.linspace(0, 1, 33 * 47, dtype=np.float32).reshape(33, 47)
-    return StoredPrediction((SCRIBBLES == 0).astype(np.uint8), uncertainty, SPOTS, materials)
+    return StoredPrediction((SCRIBBLES == 0).astype(np.uint8), uncertainty, spots or SPOTS)
 
 
 @given(label_maps)
@@ -53,18 +53,18 @@ def test_scribbles_come_back(tmp_path_factory, scribbles):
     """Any label map, to the pixel."""
     folder = tmp_path_factory.mktemp("store")
     first = GuideStore(folder)
-    first.save_scribbles(7, scribbles)
+    first.save_scribbles("7", scribbles)
     first.close()
     second = GuideStore(folder)
-    np.testing.assert_array_equal(second.load_scribbles(7), scribbles)
+    np.testing.assert_array_equal(second.load_scribbles("7"), scribbles)
     second.close()
 
 
 def test_prediction_comes_back(reopen):
-    """Map, spots and materials as they were, uncertainty to 1/255."""
-    reopen().save_prediction(7, prediction())
-    loaded = reopen().load_prediction(7)
-    assert (loaded.spots, loaded.materials) == (SPOTS, ("Si", "Oxide"))
+    """Map and spots as they were, uncertainty to 1/255."""
+    reopen().save_prediction("7", prediction())
+    loaded = reopen().load_prediction("7")
+    assert loaded.spots == SPOTS
     np.testing.assert_array_equal(loaded.label_map, prediction().label_map)
     np.testing.assert_allclose(loaded.uncertainty, prediction().uncertainty, atol=0.5 / 255 + 1e-6)
     assert loaded.uncertainty.dtype == np.float32
@@ -77,29 +77,29 @@ def test_score_is_the_mean_confidence():
 
 def test_score_survives_the_rounding(reopen):
     """Label Studio sorts by it."""
-    reopen().save_prediction(7, prediction())
-    assert reopen().load_prediction(7).score == pytest.approx(prediction().score, abs=0.002)
+    reopen().save_prediction("7", prediction())
+    assert reopen().load_prediction("7").score == pytest.approx(prediction().score, abs=0.002)
 
 
 def test_newest_is_kept(reopen):
     """Saving replaces."""
     store = reopen()
-    store.save_scribbles(7, np.zeros((32, 32), np.uint8))
-    store.save_scribbles(7, SCRIBBLES)
-    store.save_prediction(7, prediction(("A", "B")))
-    store.save_prediction(7, prediction())
-    assert (store.load_scribbles(7) == SCRIBBLES).all()
-    assert store.load_prediction(7).materials == ("Si", "Oxide")
+    store.save_scribbles("7", np.zeros((32, 32), np.uint8))
+    store.save_scribbles("7", SCRIBBLES)
+    store.save_prediction("7", prediction(SPOTS[:1]))
+    store.save_prediction("7", prediction())
+    assert (store.load_scribbles("7") == SCRIBBLES).all()
+    assert store.load_prediction("7").spots == SPOTS
 
 
 def test_tasks_are_kept_apart(reopen):
     """What was drawn on one image is not on another."""
     store = reopen()
-    store.save_scribbles(7, SCRIBBLES)
-    store.save_prediction(7, prediction())
-    assert store.load_scribbles(8) is None
-    assert store.load_prediction(8) is None
-    assert store.weights_path(7) != store.weights_path(8)
+    store.save_scribbles("7", SCRIBBLES)
+    store.save_prediction("7", prediction())
+    assert store.load_scribbles("8") is None
+    assert store.load_prediction("8") is None
+    assert store.weights_path("7") != store.weights_path("8")
 
 
 SIDE = [SentRegion("a", "seg", "Si", "x"), SentRegion("b", "uncertain", "Uncertain", "x")]
@@ -151,12 +151,12 @@ def damage(path, how):
 def test_damaged_scribbles_are_put_aside(reopen, folder, caplog, how):
     """None for now, a warning with the new name, and the bytes are still there for a rescue."""
     store = reopen()
-    store.save_scribbles(7, SCRIBBLES)
+    store.save_scribbles("7", SCRIBBLES)
     damage(folder / "scribbles.png", how)
     content = (folder / "scribbles.png").read_bytes()
-    assert store.load_scribbles(7) is None
+    assert store.load_scribbles("7") is None
     assert "scribbles.png.damaged" in caplog.text
-    store.save_scribbles(7, SCRIBBLES)
+    store.save_scribbles("7", SCRIBBLES)
     assert (folder / "scribbles.png.damaged").read_bytes() == content
 
 
@@ -164,21 +164,21 @@ def test_damaged_scribbles_are_put_aside(reopen, folder, caplog, how):
 def test_damaged_prediction_is_none(reopen, folder, caplog, how):
     """It is made anew at the next ask."""
     store = reopen()
-    store.save_prediction(7, prediction())
+    store.save_prediction("7", prediction())
     damage(folder / "prediction.npz", how)
-    assert store.load_prediction(7) is None
+    assert store.load_prediction("7") is None
     assert "prediction.npz" in caplog.text
 
 
 def test_prediction_of_another_version_is_none(reopen, folder, caplog):
     """A file without one of the arrays, or with spots of other fields."""
     store = reopen()
-    store.save_prediction(7, prediction())
+    store.save_prediction("7", prediction())
     label_map, nothing = np.zeros((3, 3), np.uint8), np.array('{"spots": [{"x": 1}]}')
     np.savez(folder / "prediction.npz", label_map=label_map)
-    assert store.load_prediction(7) is None
-    np.savez(folder / "prediction.npz", label_map=label_map, uncertainty=label_map, about=nothing)
-    assert store.load_prediction(7) is None
+    assert store.load_prediction("7") is None
+    np.savez(folder / "prediction.npz", label_map=label_map, uncertainty=label_map, spots=nothing)
+    assert store.load_prediction("7") is None
     assert len(caplog.records) == 2
 
 
@@ -187,13 +187,13 @@ def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, chan
     """Never an exception, which would keep the task from opening."""
     logging.disable()
     store = GuideStore(tmp_path_factory.mktemp("store"))
-    store.save_prediction(7, prediction())
-    path = next(Path(store.weights_path(7)).parent.glob("*.npz"))
+    store.save_prediction("7", prediction())
+    path = next(Path(store.weights_path("7")).parent.glob("*.npz"))
     content = bytearray(path.read_bytes())
     for position, value in changes:
         content[position % len(content)] = value
     path.write_bytes(content)
-    assert isinstance(store.load_prediction(7), StoredPrediction | None)
+    assert isinstance(store.load_prediction("7"), StoredPrediction | None)
     store.close()
     logging.disable(logging.NOTSET)
 
@@ -201,7 +201,7 @@ def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, chan
 def test_missing_files_warn_nobody(reopen, caplog):
     """A task nobody drew on is normal."""
     store = reopen()
-    assert (store.load_scribbles(7), store.load_prediction(7)) == (None, None)
+    assert (store.load_scribbles("7"), store.load_prediction("7")) == (None, None)
     assert caplog.records == []
 
 
@@ -210,7 +210,7 @@ def test_color_image_is_no_label_map(reopen, folder):
     store = reopen()
     folder.mkdir()
     Image.new("RGB", (40, 40)).save(folder / "scribbles.png")
-    assert store.load_scribbles(7) is None
+    assert store.load_scribbles("7") is None
     assert (folder / "scribbles.png.damaged").exists()
 
 
@@ -219,9 +219,9 @@ def test_two_stores_share_a_folder(reopen):
     first, second = reopen(), reopen()
     first.remember_sent(7, SIDE[:1])
     second.remember_sent(7, SIDE[1:])
-    first.save_scribbles(7, SCRIBBLES)
+    first.save_scribbles("7", SCRIBBLES)
     assert set(first.sent(7, {"a", "b"})) == set(second.sent(7, {"a", "b"})) == {"a", "b"}
-    assert (second.load_scribbles(7) == SCRIBBLES).all()
+    assert (second.load_scribbles("7") == SCRIBBLES).all()
 
 
 def test_threads_share_stores(reopen):
@@ -247,3 +247,16 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         GuideStore(tmp_path / "file")
+
+
+def test_key_names_image_materials_and_label_studio():
+    """Whatever changes the meaning of a class index changes the key."""
+    task = Task(7, "/data/a.png")
+    keys = [
+        state_key("http://one", task, ("Si", "Oxide")),
+        state_key("http://one", task, ("Oxide", "Si")),
+        state_key("http://two", task, ("Si", "Oxide")),
+        state_key("http://one", Task(7, "/data/b.png"), ("Si", "Oxide")),
+        state_key("http://one", Task(8, "/data/a.png"), ("Si", "Oxide")),
+    ]
+    assert len(set(keys)) == len(keys)

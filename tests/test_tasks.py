@@ -118,13 +118,13 @@ def test_points_are_pairs_of_x_and_y():
     assert region.touches[0].points_px.tolist() == [[-0.5, -0.5], [99.5, 199.5]]
 
 
-def test_box_is_read_in_pixels():
-    """A box over the pixels of rows 10 to 29 and columns 20 to 59."""
+def test_box_is_no_paint():
+    """It tells its label and the image it was drawn on."""
     value = {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["Uncertain"]}
     (region,) = parse_results([result(type="rectanglelabels", value=value)])
 
-    assert region.box_px == pytest.approx((9.5, 19.5, 20, 40))
     assert region.label == "Uncertain"
+    assert region.shape == (100, 200)
     assert not region.is_painted
 
 
@@ -347,15 +347,6 @@ def test_annotation_without_a_time_is_the_oldest():
     undated, dated = annotation(updated_at=""), annotation(updated_at="2026-11-22T08:00:00")
 
     assert Task(1, "a.png", annotations=(undated, dated)).newest_scribbled() is dated
-
-
-def test_draft_replaces_its_annotation():
-    """What was submitted is being edited."""
-    edited = draft(annotation_id=1)
-    other = annotation(id=2)
-    task = Task(1, "a.png", drafts=(edited, draft()), annotations=(annotation(), other))
-
-    assert task.current_annotations == (edited, other)
 
 
 def test_points_are_an_array_even_without_points():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -18,12 +19,14 @@ from label_studio_sdk.core.api_error import ApiError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from backend.annotation.token_auth import TokenAuth
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, LateAnswerError
 
 Json: TypeAlias = dict[str, Any]
 
+_SHORTEST_LOOK_S = 1.0
 _retried = retry(  # only for GETs: repeating one changes nothing in Label Studio
-    retry=retry_if_exception_type(httpx.TransportError),
+    # no timeouts: who waited once would wait three times
+    retry=retry_if_exception_type((httpx.NetworkError, httpx.ProtocolError)),
     stop=stop_after_attempt(3),
     wait=wait_exponential(multiplier=0.1, max=1.0),
     reraise=True,
@@ -50,6 +53,7 @@ class LabelStudioClient:
             auth=TokenAuth(self.url, api_key),
             timeout=timeout_s,
             follow_redirects=False,  # a redirect could carry the key to another host
+            trust_env=not _is_loopback(self.url.host),  # HTTP_PROXY does not lead back to us
         )
         # TokenAuth overrides the header of the sdk; retries of the sdk would POST twice
         self.sdk = LabelStudio(  # type: ignore[no-untyped-call]  # the sdk forgot its annotations
@@ -71,7 +75,7 @@ class LabelStudioClient:
 
     def drafts(self, task_id: int) -> list[Json]:
         """Return the drafts of all users on a task."""
-        return self._objects(f"/api/tasks/{task_id}/drafts")
+        return self._objects(_drafts_path(task_id))
 
     def annotation(self, annotation_id: int) -> Json:
         """Return one submitted annotation, with its results."""
@@ -128,7 +132,8 @@ class LabelStudioClient:
         Args:
             task_id: The task being annotated.
             region_ids: Ids of the prompts just drawn.
-            timeout_s: When to give up, seconds. At least one look is taken.
+            timeout_s: When to give up, seconds. At least one look is taken, and a look may take
+                what is left of the time, but at least a second.
             interval_s: Pause between two looks, seconds.
 
         Returns:
@@ -137,7 +142,12 @@ class LabelStudioClient:
         wanted = set(region_ids)
         deadline = time.monotonic() + timeout_s
         while True:
-            holding = [draft for draft in self.drafts(task_id) if wanted <= _region_ids(draft)]
+            left_s = max(deadline - time.monotonic(), _SHORTEST_LOOK_S)
+            try:
+                drafts = self._objects(_drafts_path(task_id), timeout_s=left_s)
+            except LateAnswerError:
+                return None
+            holding = [draft for draft in drafts if wanted <= _region_ids(draft)]
             if holding:
                 return max(holding, key=lambda draft: str(draft.get("updated_at", "")))
             if time.monotonic() + interval_s > deadline:
@@ -159,7 +169,9 @@ class LabelStudioClient:
             self.sdk.predictions.delete(prediction_id)
         except ApiError as error:
             if error.status_code != httpx.codes.NOT_FOUND:  # someone else deleted it: as wanted
-                raise refusal(self.url, error.status_code or 0, "deleting a prediction") from None
+                raise refusal(
+                    self.url, error.status_code or 0, "deleting a prediction", _detail(error.body)
+                ) from None
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
 
@@ -169,17 +181,20 @@ class LabelStudioClient:
             raise LabelStudioError(f"{path} of Label Studio holds no object but {type(body)}")
         return body
 
-    def _objects(self, path: str, params: Mapping[str, int] | None = None) -> list[Json]:
-        body = self._get(path, params or {})
+    def _objects(
+        self, path: str, params: Mapping[str, int] | None = None, timeout_s: float | None = None
+    ) -> list[Json]:
+        body = self._get(path, params or {}, timeout_s)
         if not isinstance(body, list):
             raise LabelStudioError(f"{path} of Label Studio holds no list but {type(body)}")
         return body
 
-    def _get(self, path: str, params: Mapping[str, int]) -> object:
+    def _get(self, path: str, params: Mapping[str, int], timeout_s: float | None = None) -> object:
+        timeout = self.http.timeout if timeout_s is None else timeout_s
         with errors_as_sentences(self.url):
-            response = self._get_retried(path, params)
+            response = self._get_retried(path, params, timeout)
         if response.status_code != httpx.codes.OK:
-            raise refusal(self.url, response.status_code, path)
+            raise refusal(self.url, response.status_code, path, detail_of(response))
         try:
             return response.json()
         except ValueError:
@@ -189,8 +204,10 @@ class LabelStudioClient:
             ) from None
 
     @_retried
-    def _get_retried(self, path: str, params: Mapping[str, int]) -> httpx.Response:
-        return self.http.get(path, params=dict(params))
+    def _get_retried(
+        self, path: str, params: Mapping[str, int], timeout: httpx.Timeout | float
+    ) -> httpx.Response:
+        return self.http.get(path, params=dict(params), timeout=timeout)
 
 
 @contextmanager
@@ -202,16 +219,22 @@ def errors_as_sentences(url: httpx.URL) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise refusal(url, error.status_code or 0, _detail(error)) from None
+        detail = _detail(error.body)
+        raise refusal(url, error.status_code or 0, "a call of its API", detail) from None
     except httpx.HTTPError as error:
         raise unreachable(url, error) from None
 
 
-def refusal(url: httpx.URL, status: int, what: str) -> LabelStudioError:
-    """Say in one sentence why Label Studio at `url` answered `what` with an error `status`."""
+def refusal(url: httpx.URL, status: int, what: str, detail: str = "") -> LabelStudioError:
+    """Say in one sentence why Label Studio at `url` answered `what` with an error `status`.
+
+    `detail` is quoted: Label Studio's own words, if it had any.
+    """
     match status:
-        case 401 | 403:
+        case 401:
             advice = "it refuses the key: check LABEL_STUDIO_API_KEY (legacy tokens may be off)"
+        case 403:
+            advice = "the user of the key may lack rights, or it blocks the address"
         case 404:
             advice = "it does not know that: was it deleted, or is LABEL_STUDIO_URL another one?"
         case _ if httpx.codes.is_redirect(status):
@@ -220,27 +243,47 @@ def refusal(url: httpx.URL, status: int, what: str) -> LabelStudioError:
             advice = "it failed inside: see the log of Label Studio"
         case _:
             advice = "it did not accept the request"
-    return LabelStudioError(f"Label Studio at {url} answered {status} ({what}): {advice}")
+    quoted = f"{what}: {detail}" if detail else what
+    return LabelStudioError(f"Label Studio at {url} answered {status} ({quoted}): {advice}")
 
 
 def unreachable(url: httpx.URL, error: httpx.HTTPError) -> LabelStudioError:
     """Say in one sentence that Label Studio at `url` cannot be reached; only the kind is named."""
-    return LabelStudioError(
+    kind = LateAnswerError if isinstance(error, httpx.ReadTimeout) else LabelStudioError
+    return kind(
         f"Label Studio at {url} does not answer ({type(error).__name__}): is it running, and is "
         "LABEL_STUDIO_URL right?"
     )
 
 
-def _detail(error: ApiError) -> str:
+def detail_of(response: httpx.Response) -> str:
+    """Label Studio's own words in a refusal that was read; "" without any."""
+    try:
+        return _detail(response.json())
+    except ValueError:
+        return ""
+
+
+def _detail(body: object) -> str:
     """Keep only Label Studio's own words, not the headers and bodies around them."""
-    body = error.body
     words = body.get("detail") or body.get("validation_errors") if isinstance(body, dict) else None
-    return str(words or "no details")[:300]
+    return str(words or "")[:300]
+
+
+def _drafts_path(task_id: int) -> str:
+    return f"/api/tasks/{task_id}/drafts"
 
 
 def _region_ids(draft: Mapping[str, Any]) -> set[str]:
     """Ids of the regions in a draft; a region may have several results with the same id."""
     return {str(region["id"]) for region in draft.get("result") or [] if "id" in region}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _checked_url(url: str) -> httpx.URL:

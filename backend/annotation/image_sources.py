@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import posixpath
 import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -45,8 +46,8 @@ class ImageSource:
         """Return the bytes of an image.
 
         Args:
-            reference: A path on Label Studio (`/data/...`), an absolute URL of it, a `data:image/`
-                URI, or a file below the allowed folder.
+            reference: A path on Label Studio (`/data/...`), the absolute URL of one, a
+                `data:image/` URI, or a file below the allowed folder.
 
         Raises:
             ForbiddenImageError: The reference leads anywhere else.
@@ -60,7 +61,7 @@ class ImageSource:
         prefix = self._client.url.path.rstrip("/")
         if reference.startswith(("/data/", f"{prefix}/data/")):
             base = str(self._client.url).rstrip("/")
-            return self._fetch(_parsed(base + reference.removeprefix(prefix)))
+            return self._fetch(self._own_url(base + reference.removeprefix(prefix)))
         return self._read_file(reference)
 
     def _decode_data_uri(self, reference: str) -> bytes:
@@ -84,6 +85,11 @@ class ImageSource:
             raise ForbiddenImageError(
                 f"the image {_quoted(reference)} is not on {self._client.url}: upload it to Label "
                 "Studio, or put it below IMAGE_ROOT"
+            )
+        images = f"{self._client.url.path.rstrip('/')}/data/"
+        if not posixpath.normpath(url.path).startswith(images):  # percent codes are undone in path
+            raise ForbiddenImageError(
+                f"the image {_quoted(reference)} does not lie below {images} of Label Studio"
             )
         return url
 

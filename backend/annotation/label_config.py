@@ -32,6 +32,7 @@ WEAK_CHOICE = "Weak labels only"
 MATERIAL_HOTKEYS = "123456789acdfgijlnqstxyz"
 """Free in Label Studio 1.23: its tools own b e h k m o p r v w, the guide's prompt owns u."""
 
+_MIN_MATERIALS = 2
 _MAX_CHARACTERS = 1_000_000
 _TAGS = {
     IMAGE: "Image",
@@ -84,13 +85,14 @@ def write_label_config(materials: Sequence[str]) -> str:
     """Write the labeling config for these materials.
 
     Args:
-        materials: Names of the classes, in order; 1 to 254, all different, none empty.
+        materials: Names of the classes, in order; 2 to 254, all different, none empty.
 
     Returns:
         XML to save as the project's labeling interface.
 
     Raises:
-        InvalidLabelConfigError: A name is empty, repeated or unprintable, or there are too many.
+        InvalidLabelConfigError: A name is empty, repeated or unprintable, or there are too few or
+            too many.
     """
     names = tuple(name.strip() for name in materials)
     _check_materials(names)
@@ -183,8 +185,11 @@ def _different_materials(scribble: Sequence[str], seg: Sequence[str]) -> Iterato
 
 
 def _check_materials(materials: Sequence[str]) -> None:
-    if not materials:
-        raise InvalidLabelConfigError("there is no material: name at least one")
+    if len(materials) < _MIN_MATERIALS:
+        raise InvalidLabelConfigError(
+            f"the number of materials is {len(materials)}, the guide tells at least "
+            f"{_MIN_MATERIALS} apart: add one"
+        )
     if len(materials) > MAX_CLASSES:
         raise InvalidLabelConfigError(
             f"there are {len(materials)} materials, at most {MAX_CLASSES} fit: merge some"

@@ -12,7 +12,12 @@ from typing import Any
 
 import httpx
 
-from backend.annotation.client import LabelStudioClient, errors_as_sentences, refusal
+from backend.annotation.client import (
+    LabelStudioClient,
+    detail_of,
+    errors_as_sentences,
+    refusal,
+)
 
 BACKEND_TITLE = "TEM guide"
 PREDICT_TIMEOUT_S = 100.0
@@ -74,20 +79,19 @@ def import_image(client: LabelStudioClient, project_id: int, name: str, content:
             timeout=UPLOAD_TIMEOUT_S,
         )
     if response.status_code != httpx.codes.CREATED:
-        raise refusal(client.url, response.status_code, f"import of {name}")
+        detail = detail_of(response)
+        raise refusal(client.url, response.status_code, f"import of {name}", detail)
 
 
 def connect_backend(client: LabelStudioClient, project_id: int, backend: BackendAddress) -> None:
     """Connect the backend as the project's interactive one, in place of an earlier connection.
 
-    Label Studio asks the backend's `/health` and `/setup` at once, so it must be running. The
-    webhook Label Studio makes by itself is not signed: the headers are added here.
+    Label Studio asks the backend's `/health` and `/setup` at once, so it must be running; when it
+    refuses, the earlier connection stays. The webhook Label Studio makes by itself is not signed:
+    the headers are added here.
     """
     with errors_as_sentences(client.url):
-        for earlier in client.sdk.ml.list(project=project_id):
-            if earlier.title == BACKEND_TITLE:
-                client.sdk.ml.delete(earlier.id)
-                _delete_webhook(client, project_id, str(earlier.url))
+        connected = client.sdk.ml.list(project=project_id)
         client.sdk.ml.create(
             url=backend.url,
             project=project_id,
@@ -96,6 +100,13 @@ def connect_backend(client: LabelStudioClient, project_id: int, backend: Backend
             timeout=PREDICT_TIMEOUT_S,
             **_basic_auth(backend),
         )
+        earlier = [connection for connection in connected if connection.title == BACKEND_TITLE]
+        for connection in earlier:
+            client.sdk.ml.delete(connection.id)
+            if _webhook_url(str(connection.url)) != _webhook_url(backend.url):
+                _delete_webhook(client, project_id, str(connection.url))
+    if earlier:
+        _ask_for_predictions(client, project_id)
     if backend.user:
         set_webhook_headers(client, project_id, backend)
 
@@ -110,6 +121,17 @@ def set_webhook_headers(
                 client.sdk.webhooks.update(
                     webhook.id, url=webhook.url, headers={"Authorization": backend.authorization}
                 )
+
+
+def _ask_for_predictions(client: LabelStudioClient, project_id: int) -> None:
+    """Name the backend in the project again; deleting a connection of the same title erased it.
+
+    Without a name, Label Studio does not ask the backend when a task is opened.
+    """
+    project = client.project(project_id)
+    if project.get("show_collab_predictions") and not project.get("model_version"):
+        with errors_as_sentences(client.url):
+            client.sdk.projects.update(project_id, model_version=BACKEND_TITLE)
 
 
 def _delete_webhook(client: LabelStudioClient, project_id: int, backend_url: str) -> None:

@@ -71,11 +71,9 @@ class ValueBody(_Strict):
         )
 
     @property
-    def box_percent(self) -> tuple[float, float, float, float] | None:
-        """The box as (x, y, width, height), None without one."""
-        if self.x is None or self.y is None or self.width is None or self.height is None:
-            return None
-        return (self.x, self.y, self.width, self.height)
+    def is_box(self) -> bool:
+        """Whether all four of x, y, width and height are told."""
+        return None not in (self.x, self.y, self.width, self.height)
 
 
 class ResultBody(_Strict):
@@ -92,7 +90,7 @@ class ResultBody(_Strict):
     @property
     def needs_shape(self) -> bool:
         """Whether it was drawn on the image, rather than chosen beside it."""
-        drawn = self.value.touches or self.value.rle or self.value.box_percent
+        drawn = self.value.touches or self.value.rle or self.value.is_box
         return bool(drawn)
 
     def shape(self, where: str) -> tuple[int, int]:

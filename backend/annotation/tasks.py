@@ -50,7 +50,6 @@ class Region:
     origin: str  # "manual", "prediction", "prediction-changed", or "" if not told
     touches: tuple[Touch, ...] = ()
     rle: tuple[int, ...] | None = None
-    box_px: tuple[float, float, float, float] | None = None  # row, column, height, width
     choices: tuple[str, ...] = ()
     shape: tuple[int, int] | None = None  # height and width of the image it was made on
 
@@ -105,12 +104,6 @@ class Task:
     drafts: tuple[Annotation, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def current_annotations(self) -> tuple[Annotation, ...]:
-        """The submitted annotations, each replaced by its newer draft if it has one."""
-        edited = {draft.id: draft for draft in self.drafts}
-        return tuple(edited.get(annotation.id, annotation) for annotation in self.annotations)
 
     def newest_scribbled(self, prompt_ids: Collection[str] = ()) -> Annotation | None:
         """Choose what to learn from.
@@ -248,7 +241,6 @@ def _parse_region(body: Json, where: str) -> Region:
         origin=result.origin,
         touches=tuple(_touch_px(touch, *result.shape(where)) for touch in value.touches),
         rle=None if value.rle is None else tuple(value.rle),
-        box_px=_box_px(result, where),
         choices=tuple(value.choices),
         shape=result.shape(where) if result.needs_shape else None,
     )
@@ -267,15 +259,6 @@ def _touch_px(touch: TouchBody, height: int, width: int) -> Touch:
     x_percent, y_percent = np.array(touch.points_percent).reshape(-1, 2).T
     points_px = np.stack([y_percent / 100 * height, x_percent / 100 * width], axis=1) - 0.5
     return Touch(touch.type == "eraser", points_px, touch.width_percent / 100 * width)
-
-
-def _box_px(result: ResultBody, where: str) -> tuple[float, float, float, float] | None:
-    box_percent = result.value.box_percent
-    if box_percent is None:
-        return None
-    x, y, box_width, box_height = (percent / 100 for percent in box_percent)
-    height, width = result.shape(where)
-    return (y * height - 0.5, x * width - 0.5, box_height * height, box_width * width)
 
 
 def _moment(annotation: Annotation) -> datetime:

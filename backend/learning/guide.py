@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from backend.arrays import (
     MAX_CLASSES,
@@ -22,7 +22,6 @@ from backend.arrays import (
     LabelMap,
     Probabilities,
     UncertaintyMap,
-    WeightMap,
 )
 from backend.learning import networks, obal
 from backend.learning.pixel_classifier import classify_pixels, pixel_features
@@ -30,6 +29,9 @@ from backend.learning.spots import Spot, first_spots, rank_spots
 from backend.learning.uncertainty import geometric_mean, normalized_entropy
 from backend.memory import release_freed_memory
 from backend.microscope.images import to_gray
+
+BATCH_NORM_CROPS = 4
+"""Crops whose average the statistics of BatchNorm are."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,16 @@ class Guide:
         self._network = self._build_network()
         self._optimizer = self._build_optimizer()
         self._random = np.random.default_rng(seed)
+        self._answered = self._even()
 
     @property
     def nbytes(self) -> int:
         """Memory held between two turns: features, and the network with its optimizer."""
         parameters = sum(p.numel() for p in self._network.parameters())
         optimizer_copies = 3  # the gradient and AdamW's two moments
-        return self._features.nbytes + 4 * (1 + optimizer_copies) * parameters
+        return (
+            self._features.nbytes + self._answered.nbytes + 4 * (1 + optimizer_copies) * parameters
+        )
 
     def update(self, scribbles: LabelMap) -> Prediction:
         """Learn from all scribbles drawn so far, then predict.
@@ -131,16 +136,19 @@ class Guide:
             ValueError: The scribbles do not fit the image or name a class that does not exist.
         """
         self._check(scribbles)
-        if len(np.unique(scribbles[scribbles != UNLABELED])) < 2:  # noqa: PLR2004
+        if len(_classes_in(scribbles)) < 2:  # noqa: PLR2004 - nothing to tell apart
             return self._undecided()
         classified = classify_pixels(self._features, scribbles, self.classes, self.seed)
-        target = obal.training_target(scribbles, classified)
-        weights = obal.obal_weights(scribbles, classified, self.settings.obal)
-        self._train(scribbles, target, weights)
+        # The classifier recalls the strokes it has seen, so its accuracy there would always be 1:
+        # each stroke is held against what the guide had answered before it learned from it.
+        inference = np.where(scribbles == UNLABELED, classified, self._answered)
+        release_freed_memory()  # each stage would come on top of what the one before it left
+        self._train(scribbles, inference)
         release_freed_memory()
         height, width = self.shape
         learned = networks.predict_probabilities(self._network, self._input)[:, :height, :width]
         probabilities = geometric_mean(classified, learned, self.settings.network_share)
+        self._answered = probabilities
         uncertainty = normalized_entropy(probabilities)
         release_freed_memory()
         return Prediction(
@@ -191,25 +199,30 @@ class Guide:
         if unknown.size:
             raise ValueError(f"class {unknown[0]} is drawn, but there are only {self.classes}")
 
-    def _train(self, scribbles: LabelMap, target: LabelMap, weights: WeightMap) -> None:
-        """Minimize Eq. (2) on crops around strokes."""
-        padding = [(0, p - s) for p, s in zip(self._input.shape[2:], self.shape, strict=True)]
-        targets = torch.from_numpy(np.pad(target, padding).astype(np.int64)).to(self._device)
-        weight = torch.from_numpy(np.pad(weights, padding).astype(np.float32)).to(self._device)
-        drawn = np.argwhere(scribbles != UNLABELED)
+    def _train(self, scribbles: LabelMap, inference: Probabilities) -> None:
+        """Minimize Eq. (2) on crops around strokes; the six conditions hold in each of them."""
+        drawn = [np.argwhere(scribbles == label) for label in _classes_in(scribbles)]
         self._network.train()
         for _ in range(self.settings.steps):
-            rows, columns = self._crop_around(self._random.choice(drawn), self.settings.crop_px)
+            of_one_class = drawn[self._random.integers(len(drawn))]  # rare classes as often
+            rows, columns = self._crop_around(self._random.choice(of_one_class))
             logits = self._network(self._input[:, :, rows, columns])
-            crop_weight = weight[None, rows, columns]
-            loss = obal.obal_loss(logits, targets[None, rows, columns], crop_weight)
+            loss = self._loss(logits, scribbles[rows, columns], inference[:, rows, columns])
             self._optimizer.zero_grad()
-            share_of_image = (
-                crop_weight.sum()
-            )  # a crop stands for the whole, whose weights sum to 1
-            torch.autograd.backward(loss / share_of_image)
+            torch.autograd.backward(loss)
             self._optimizer.step()
         self._settle_batch_norm()
+
+    def _loss(self, logits: Tensor, scribbles: LabelMap, inference: Probabilities) -> Tensor:
+        """OBAL's loss of one crop; where it leaves the image, the padding weighs nothing."""
+        target = obal.training_target(scribbles, inference).astype(np.int64)
+        weights = obal.obal_weights(scribbles, inference, self.settings.obal).astype(np.float32)
+        height, width = scribbles.shape
+        return obal.obal_loss(
+            logits[:, :, :height, :width],
+            torch.from_numpy(target)[None].to(self._device),
+            torch.from_numpy(weights)[None].to(self._device),
+        )
 
     def _settle_batch_norm(self) -> None:
         """Give BatchNorm the statistics of this image under the weights of now.
@@ -221,13 +234,15 @@ class Guide:
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.momentum = None  # a plain average of what follows
-        middle = np.array(self.shape) // 2
-        rows, columns = self._crop_around(middle, 2 * self.settings.crop_px)
         with torch.no_grad():
-            self._network(self._input[:, :, rows, columns])
+            for _ in range(BATCH_NORM_CROPS):
+                anywhere = self._random.integers(self.shape)
+                rows, columns = self._crop_around(anywhere)
+                self._network(self._input[:, :, rows, columns])
 
-    def _crop_around(self, pixel: NDArray[np.integer], size: int) -> tuple[slice, slice]:
+    def _crop_around(self, pixel: NDArray[np.integer]) -> tuple[slice, slice]:
         """Choose a crop that holds `pixel`, at random, inside the padded image."""
+        size = self.settings.crop_px
         starts = []
         for position, side in zip(pixel, self._input.shape[2:], strict=True):
             low = max(0, int(position) - size + 1)
@@ -236,10 +251,20 @@ class Guide:
         return slice(starts[0], starts[0] + size), slice(starts[1], starts[1] + size)
 
     def _undecided(self) -> Prediction:
-        even = np.full((self.classes, *self.shape), 1 / self.classes, np.float32)
+        even = self._even()
         return Prediction(
             even,
             even.argmax(axis=0).astype(np.uint8),
             np.ones(self.shape, np.float32),
             first_spots(self._features, self.classes, self.seed),
         )
+
+    def _even(self) -> Probabilities:
+        """Belief before anything is learned: all classes are equally likely."""
+        return np.full((self.classes, *self.shape), 1 / self.classes, np.float32)
+
+
+def _classes_in(scribbles: LabelMap) -> list[int]:
+    """List the classes drawn, in order."""
+    drawn: list[int] = np.unique(scribbles[scribbles != UNLABELED]).tolist()
+    return drawn

@@ -5,7 +5,8 @@ TEM images for automatic CD measurement", section 2: Eq. (1), the six conditions
 function a condition, all of them pure.
 
 Words: the *foreground* are the pixels somebody drew on, the *background* all others. The *inference
-result* is what the guide (at the first turn: the pixel classifier) believed before this training.
+result* is what was believed before this training: on the foreground the guide's last answer (at the
+first turn all classes are equally likely), on the background the pixel classifier's new one.
 """
 
 from __future__ import annotations

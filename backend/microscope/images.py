@@ -15,6 +15,7 @@ MIN_SIDE_PX = 32
 MAX_PIXELS = 20_000_000
 """A little more than a 4096 x 4096 camera; the guide's memory grows with it."""
 
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # loaders of others, EPS for one, run programs
 _STRETCH_PERCENT = (0.1, 99.9)
 _RGB_TO_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 
@@ -32,7 +33,7 @@ def decode_image(content: bytes) -> NDArray[np.generic]:
         InvalidImageError: Not an image, damaged, or outside the size limits.
     """
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             check_size(file.height, file.width)  # before any pixel is decompressed
             upright = ImageOps.exif_transpose(file)  # browsers, and so annotators, see it upright
             pixels = np.asarray(_drop_palette(upright))
@@ -45,7 +46,7 @@ def decode_image(content: bytes) -> NDArray[np.generic]:
     except (OSError, ValueError, SyntaxError) as error:  # the last is Pillow's, for a broken PNG
         raise InvalidImageError(
             f"the {len(content)} bytes are no readable image ({type(error).__name__}): "
-            "give a PNG, JPEG or TIFF file"
+            "give a PNG, JPEG, TIFF or BMP file"
         ) from error
     return pixels if pixels.ndim == 2 else _luminance(pixels)  # noqa: PLR2004 - rows, columns
 
