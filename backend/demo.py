@@ -166,7 +166,8 @@ def _interrupt(number: int, _frame: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when it was stopped by the user and 1 after a mistake."""
     options = parse_options(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C: stop the servers first
+    # SIGINT too: a shell that starts us in the background has it ignored
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # stop the servers, then end
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it ignored
             signal.signal(number, _interrupt)
     try:
