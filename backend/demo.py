@@ -166,10 +166,12 @@ def _interrupt(number: int, _frame: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when it was stopped by the user and 1 after a mistake."""
     options = parse_options(arguments)
-    # SIGINT too: a shell that starts us in the background has it ignored
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # stop the servers, then end
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it ignored
-            signal.signal(number, _interrupt)
+    # Ctrl-C as well: a shell that starts us in the background has it ignored
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it ignored
+        stopping.append(signal.SIGHUP)
+    for number in stopping:
+        signal.signal(number, _interrupt)
     try:
         run_demo(options, threading.Event())
     except KeyboardInterrupt:
