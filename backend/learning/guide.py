@@ -188,6 +188,7 @@ class Guide:
                 {"params": fresh, "lr": self.settings.decoder_learning_rate},
             ],
             weight_decay=1e-4,
+            fused=True,  # in place: the default makes copies of all weights at each step
         )
 
     def _check(self, scribbles: LabelMap) -> None:
