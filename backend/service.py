@@ -58,6 +58,7 @@ class Turn:
     """The outcome of one training."""
 
     prediction: Prediction
+    score: float  # confidence of the whole, 0 to 1
     materials_drawn: int
 
 
@@ -226,17 +227,18 @@ class GuideService:
             scribbles = np.full(guide.shape, UNLABELED, np.uint8)
         if scribbles.shape != guide.shape:
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
+        key = self._key(task, config)
         prediction = guide.update(scribbles)
         stored = StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
         drawn = np.unique(scribbles[scribbles != UNLABELED])
         if len(drawn) > 1:
-            self._store.save_prediction(self._key(task, config), stored)
-            guide.save(self._store.weights_path(self._key(task, config)))
+            self._store.save_prediction(key, stored)
+            guide.save(self._store.weights_path(key))
         logger.info(
             "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
             task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
         )  # fmt: skip
-        return Turn(prediction, len(drawn))
+        return Turn(prediction, stored.score, len(drawn))
 
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""
@@ -272,7 +274,7 @@ class GuideService:
                 probabilities=prediction.probabilities,
                 notice=notice,
             )
-        return self._answer(task_id, results, 1 - float(prediction.uncertainty.mean()))
+        return self._answer(task_id, results, turn.score)
 
     def _answer_stored(self, task: Task, config: LabelConfig, notice: str = "") -> Json:
         """Answer with the latest prediction; with nothing when there is none."""
