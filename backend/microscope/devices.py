@@ -8,7 +8,7 @@ so a measurement on them is a measurement of what the picture shows, roughness i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -38,6 +38,7 @@ class Feature:
     base_nm: float  # v where it stands (gate) or where its trenches end (active)
     height_nm: float
     cds_nm: tuple[float, float, float]  # designed width at the base, at half height, at the top
+    corner_nm: float = 0.0  # designed radius of its top corners, 0 = sharp
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,7 @@ def sheared(device: Device, shear: float) -> Device:
         name: affine_transform(shape, [1, shear, 0, 1, 0, 0])
         for name, shape in device.polygons.items()
     }
-    features = tuple(
-        Feature(f.center_nm + shear * f.base_nm, f.base_nm, f.height_nm, f.cds_nm)
-        for f in device.features
-    )
+    features = tuple(replace(f, center_nm=f.center_nm + shear * f.base_nm) for f in device.features)
     return Device(device.module, polygons, features, device.pitch_nm)
 
 
@@ -228,7 +226,8 @@ def _active_features(design: ActiveDesign, radius_nm: float) -> tuple[Feature, .
     base = design.surface_nm - design.depth_nm
     centers = _centers(design.pitch_nm, design.walk_nm, design.phase_nm, radius_nm)
     return tuple(
-        Feature(float(u) + design.lean_nm, base, design.depth_nm, design.cds_nm) for u in centers
+        Feature(float(u) + design.lean_nm, base, design.depth_nm, design.cds_nm, design.corner_nm)
+        for u in centers
     )
 
 

@@ -25,6 +25,7 @@ from backend.microscope.walls import (
     SIDES,
     Walled,
     central_third,
+    corner_radius,
     film_beside,
     film_on_base,
     film_under,
@@ -141,6 +142,7 @@ def _active_cds(device: Device, view: View) -> Iterator[TrueCD]:
         yield report.row("trench_depth", "height", active.height_nm, fraction=1)
         yield from report.angles("act_swa")
         yield report.row("act_lean", "tilt", lean(active, 0.15, 0.85), unit="deg")
+        yield from report.corners("act_corner", device.features[0].corner_nm)
         ratio = active.height_nm / active.width(active.level(0.5))
         yield report.row("act_ar", "ratio", ratio, unit="1")
     for index, trench in enumerate(trenches):
@@ -206,6 +208,14 @@ class _Reporter:
             row = self.row(measurement, "sidewall_angle", angle, unit="deg", fraction=0.5)
             yield replace(row, side=side, center_px=self._at_wall(side))
 
+    def corners(self, measurement: str, designed_nm: float) -> Iterator[TrueCD]:
+        """Radii of both top corners, without one that roughness destroyed."""
+        for side in SIDES:
+            radius = corner_radius(self.walled, side, designed_nm)
+            if radius is not None:
+                row = self.row(measurement, "corner_radius", radius, fraction=1)
+                yield replace(row, side=side, center_px=self._at_wall(side, 0.95))
+
     def film(
         self, measurement: str, lengths_nm: NDArray[np.float64], fraction: float, side: Side = ""
     ) -> Iterator[TrueCD]:
@@ -221,8 +231,8 @@ class _Reporter:
             center = self._at_wall(side) if side else row.center_px
             yield replace(row, quantity=quantity, side=side, center_px=center)
 
-    def _at_wall(self, side: Side) -> tuple[float, float]:
-        level = self.walled.level(0.5)
+    def _at_wall(self, side: Side, fraction: float = 0.5) -> tuple[float, float]:
+        level = self.walled.level(fraction)
         u = self.walled.mean_walls(level)[SIDES.index("left" if side == "left" else "right")]
         ((row, column),) = self.view.to_px(np.array([[u, level]]))
         return float(row), float(column)

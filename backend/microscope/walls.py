@@ -111,6 +111,41 @@ def wall_angle(walled: Walled, side: WallSide, low: float, high: float) -> float
     return 90 - float(np.degrees(np.arctan(slope if side == "left" else -slope)))
 
 
+def corner_radius(walled: Walled, side: WallSide, designed_nm: float) -> float | None:
+    """Radius of the circle through a top corner, by least squares.
+
+    Args:
+        walled: The structure.
+        side: Which of its two top corners.
+        designed_nm: Radius that sets where the corner starts and ends: the tangent points on the
+            wall's line and on the top. A search for them would run away on a rough outline.
+
+    Returns:
+        The radius in nm, or None where roughness left nothing of the corner.
+    """
+    slope, offset = wall_line(walled, side, 0.15, 0.85)
+    inward = 1 if side == "left" else -1
+    turn = np.pi / 2 - inward * np.arctan(slope)
+    reach = designed_nm * np.tan(turn / 2)
+    low = walled.top_nm - reach * np.cos(np.arctan(slope))
+    inner = offset + slope * walled.top_nm + inward * reach
+    outer = inner - inward * FAR_NM
+    box = shapely.box(min(inner, outer), low, max(inner, outer), FAR_NM)
+    arcs = shapely.get_parts(shapely.line_merge(walled.outline.boundary & box))
+    if not len(arcs):
+        return None
+    longest = arcs[np.argmax(shapely.length(arcs))]
+    return _circle_radius(shapely.get_coordinates(longest.segmentize(STEP_NM / 5)))
+
+
+def _circle_radius(points: NDArray[np.float64]) -> float:
+    """Radius of the circle nearest to points (N, 2): |p|^2 = 2 p.c + r^2 - |c|^2 is linear."""
+    centered = points - points.mean(axis=0)
+    terms = np.column_stack([2 * centered, np.ones(len(points))])
+    (u, v, rest), *_ = np.linalg.lstsq(terms, (centered**2).sum(axis=1), rcond=None)
+    return float(np.sqrt(rest + u**2 + v**2))
+
+
 def width_roughness(walled: Walled, low: float, high: float) -> float:
     """Three sigma of the width about its best line."""
     v = walled.between(low, high)
