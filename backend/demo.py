@@ -25,6 +25,7 @@ from backend.demo_servers import Keys, backend_server, label_studio, load_keys, 
 from backend.processes import ServerError, check_port, free_port
 
 TITLE = "TEM guide demo"
+MATERIALS_FILE = "materials.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def prepare_project(
         client: Label Studio.
         materials: Classes to annotate; a project that exists keeps its own.
         images: What to import.
-        folder: Remembers in `imported.json` what has been imported, by content.
+        folder: Remembers in `imported.json` what has been imported, by content, and in
+            `materials.json` the classes.
 
     Returns:
         The project id.
@@ -64,6 +66,7 @@ def prepare_project(
             import_image(client, project_id, image.name, image.content)
             imported.add(digest)
             record.write_text(json.dumps(sorted(imported)))
+    (folder / MATERIALS_FILE).write_text(json.dumps(materials))
     return project_id
 
 
@@ -77,9 +80,10 @@ def run_demo(options: DemoOptions, stop: threading.Event) -> None:
     """
     materials, images = _choose_images(options)  # first: a slip here should not cost a boot
     options = _with_ports(options)
+    first = not (options.folder / "label-studio").exists()
     keys = load_keys(options.folder)
     with ExitStack() as stack:
-        say("Starting Label Studio (the first start takes about a minute) ...")
+        say(f"Starting Label Studio{' (the first start takes about a minute)' * first} ...")
         url = stack.enter_context(label_studio(options.folder, options.port, keys))
         say("Starting the backend ...")
         backend = stack.enter_context(
@@ -93,18 +97,37 @@ def run_demo(options: DemoOptions, stop: threading.Event) -> None:
 
 
 def _choose_images(options: DemoOptions) -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
+    """Materials and images of the project; one that exists keeps its materials and images.
+
+    Raises:
+        ValueError: Other materials are asked for than those that the data folder has.
+    """
+    kept = _kept_materials(options.folder)
+    if kept and options.materials not in ((), kept):
+        raise ValueError(
+            f"{options.folder} already holds a project with the materials {', '.join(kept)}: "
+            "give another folder with --data"
+        )
     if options.images:
         images = read_images(options.images)
-        return options.materials or ("Material 1", "Material 2", "Material 3"), images
+        return kept or options.materials or ("Material 1", "Material 2", "Material 3"), images
+    if kept:
+        return kept, ()
     materials, images = synthetic_images()
     return options.materials or materials, images
+
+
+def _kept_materials(folder: Path) -> tuple[str, ...]:
+    """Materials of the project that the data folder holds; none if it is new."""
+    record = folder / MATERIALS_FILE
+    return tuple(json.loads(record.read_text())) if record.exists() else ()
 
 
 def _with_ports(options: DemoOptions) -> DemoOptions:
     """Choose free ports where 0 was given; refuse taken ones before anything is started."""
     port, backend_port = options.port or free_port(), options.backend_port or free_port()
-    check_port(port, "Label Studio")
-    check_port(backend_port, "the backend")
+    check_port(port, "Label Studio (--port)")
+    check_port(backend_port, "the backend (--backend-port)")
     return replace(options, port=port, backend_port=backend_port)
 
 
@@ -118,7 +141,7 @@ Open an image there, then:
   1. At the bottom of the editor, turn Auto-Annotation on; leave "Auto-Accept" off.
   2. Take the brush, press a material's number and paint a stroke inside each material, with Esc
      after each. Then take the Auto-Detect tool, press u and drag a small box anywhere: the
-     masks and the numbered boxes appear. Paint where they are wrong, and ask again.
+     masks and boxes around uncertain spots appear. Paint where they are wrong, and ask again.
   3. When all is right, press Esc, accept the masks with the tick, tick "Finished GT", Submit.
 
 The data is kept in {folder.resolve()}. Stop with Ctrl-C."""
@@ -131,13 +154,17 @@ def parse_options(arguments: Sequence[str] | None = None) -> DemoOptions:
         description="Start Label Studio with the guide on this machine, and open a project.",
     )
     parser.add_argument(
-        "images", nargs="*", type=Path, metavar="IMAGE", help="image file; none: synthetic images"
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE",
+        help="image file, or folder of them; none: synthetic images",
     )
     parser.add_argument(
         "--materials",
         default="",
         metavar="A,B,...",
-        help="names of the materials, at the first start with a data folder",
+        help="names of the materials, of a new data folder",
     )
     parser.add_argument(
         "--data",

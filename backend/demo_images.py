@@ -15,6 +15,7 @@ from backend.microscope.images import decode_image
 from backend.microscope.synthetic import make_image
 
 _SHOWN_BY_BROWSERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SYNTHETIC_SEEDS = range(1, 7)
 
 
@@ -27,12 +28,13 @@ class DemoImage:
 
 
 def read_images(paths: Sequence[Path]) -> tuple[DemoImage, ...]:
-    """Read image files; formats that a browser cannot show become 8-bit PNG.
+    """Read image files and folders of them; what a browser cannot show becomes 8-bit PNG.
 
     Raises:
-        InvalidImageError: A file is missing, no image, or outside the size limits; it is named.
+        InvalidImageError: A file is missing, no image, or outside the size limits, or a folder
+            holds no image; it is named.
     """
-    return tuple(_read_image(path) for path in paths)
+    return tuple(_read_image(file) for path in paths for file in _files(path))
 
 
 def synthetic_images() -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
@@ -43,6 +45,16 @@ def synthetic_images() -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
         for seed, synthetic in zip(SYNTHETIC_SEEDS, drawn, strict=True)
     ]
     return drawn[0].materials, tuple(images)
+
+
+def _files(path: Path) -> list[Path]:
+    """The image files of a folder, by name; a file stands for itself."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise InvalidImageError(f"the folder {path} holds no image: {', '.join(_SUFFIXES)}")
+    return files
 
 
 def _read_image(path: Path) -> DemoImage:

@@ -50,7 +50,7 @@ def _connect(settings: Settings, project_id: int, url: str) -> tuple[str, ...]:
     key = settings.label_studio_api_key.get_secret_value()
     with LabelStudioClient(settings.label_studio_url, key) as client:
         materials = parse_label_config(client.project(project_id)["label_config"]).materials
-        _check_backend(url)
+        _check_backend(backend)
         try:
             connect_backend(client, project_id, backend)
         except LabelStudioError as error:
@@ -61,14 +61,24 @@ def _connect(settings: Settings, project_id: int, url: str) -> tuple[str, ...]:
     return materials
 
 
-def _check_backend(url: str) -> None:
-    """Raise a `ConnectionError` unless our backend, and no other server, answers at `url`."""
-    try:
-        answer = httpx.get(f"{url}/health", trust_env=False)  # no proxy: it is on our side
+def _check_backend(backend: BackendAddress) -> None:
+    """Raise a `ConnectionError` unless our backend, and no other server, lets us in."""
+    try:  # no proxy: it is on our side
+        health = httpx.get(f"{backend.url}/health", trust_env=False)
+        signed = httpx.get(
+            f"{backend.url}/versions", trust_env=False, auth=(backend.user, backend.password)
+        )
     except (httpx.HTTPError, httpx.InvalidURL):
-        raise ConnectionError(f"no backend at {url}: start it with python -m backend") from None
-    if '"GuideBackend"' not in answer.text:
-        raise ConnectionError(f"another server answers at {url}: check --backend-url")
+        raise ConnectionError(
+            f"no backend at {backend.url}: start it with python -m backend"
+        ) from None
+    if '"GuideBackend"' not in health.text:
+        raise ConnectionError(f"another server answers at {backend.url}: check --backend-url")
+    if signed.status_code == httpx.codes.UNAUTHORIZED:
+        raise ConnectionError(
+            f"the backend at {backend.url} asks for a user and a password: set BASIC_AUTH_USER and "
+            "BASIC_AUTH_PASS as it has them"
+        )
 
 
 if __name__ == "__main__":

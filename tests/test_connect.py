@@ -18,6 +18,7 @@ def servers(loopback, monkeypatch):
     config = write_label_config(["Si", "Oxide"])
     loopback.answer("GET", "/api/projects/3/", Answer({"id": 3, "label_config": config}))
     loopback.answer("GET", "/health", Answer({"status": "UP", "model_class": "GuideBackend"}))
+    loopback.answer("GET", "/versions", Answer({"versions": []}))
     loopback.answer("GET", "/api/ml/", Answer([]))
     loopback.answer("POST", "/api/ml/", Answer({"id": 6, "url": loopback.url}, status=201))
     webhook = {"id": 9, "url": f"{loopback.url}/webhook"}
@@ -91,6 +92,15 @@ def test_another_server_is_not_taken_for_the_backend(servers, capsys):
 
     assert main(["3", "--backend-url", servers.url]) == 1
     assert "another server answers" in capsys.readouterr().err
+
+
+def test_backend_with_another_password_is_named(servers, capsys):
+    """Label Studio would only say that it did not validate."""
+    servers.answer("GET", "/versions", Answer({"detail": "no"}, status=401))
+
+    assert main(["3", "--backend-url", servers.url]) == 1
+    assert "set BASIC_AUTH_USER and BASIC_AUTH_PASS" in capsys.readouterr().err
+    assert servers.paths("POST") == []
 
 
 def test_missing_setting_is_named(servers, monkeypatch, capsys):

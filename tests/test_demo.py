@@ -33,7 +33,10 @@ def test_taken_port_ends_in_a_sentence(tmp_path, capsys):
         arguments = ["--data", str(tmp_path), "--backend-port", port, "--port", "0"]
 
         assert main(arguments) == 1
-    assert f"port {port}, meant for the backend, cannot be used" in capsys.readouterr().err
+    assert (
+        f"port {port}, meant for the backend (--backend-port), cannot be used"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "label-studio").exists()
 
 
@@ -42,6 +45,22 @@ def test_missing_image_ends_in_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path / "gone.png"), "--data", str(tmp_path / "data")]) == 1
     assert "gone.png cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_other_materials_than_those_kept_are_refused(tmp_path, capsys):
+    """A project keeps its materials: new ones would be ignored in silence."""
+    (tmp_path / "materials.json").write_text('["Si", "Oxide"]')
+
+    assert main(["--materials", "TiN,W", "--data", str(tmp_path)]) == 1
+    assert "already holds a project with the materials Si, Oxide" in capsys.readouterr().err
+    assert not (tmp_path / "label-studio").exists()
+
+
+def test_restart_adds_no_synthetic_images(tmp_path):
+    """Somebody's own project stays their own."""
+    (tmp_path / "materials.json").write_text('["TiN", "W"]')
+
+    assert demo._choose_images(parse_options(["--data", str(tmp_path)])) == (("TiN", "W"), ())
 
 
 def test_help_fits_the_options():

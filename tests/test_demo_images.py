@@ -81,3 +81,15 @@ def test_synthetic_images_differ_and_come_with_materials():
 
     assert materials == ("Si", "Oxide", "Nitride", "Metal")
     assert len({image.content for image in images}) == len(images) == 6
+
+
+def test_folder_stands_for_its_images(tmp_path):
+    """By name; other files are left out, and a folder without any is named."""
+    for name in ("b.png", "a.PNG"):
+        Image.new("L", (40, 32)).save(tmp_path / name, format="PNG")
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "empty").mkdir()
+
+    assert [image.name for image in read_images([tmp_path])] == ["a.PNG", "b.png"]
+    with pytest.raises(InvalidImageError, match="empty holds no image"):
+        read_images([tmp_path / "empty"])

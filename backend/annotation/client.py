@@ -266,8 +266,10 @@ def detail_of(response: httpx.Response) -> str:
 
 def _detail(body: object) -> str:
     """Keep only Label Studio's own words, not the headers and bodies around them."""
-    words = body.get("detail") or body.get("validation_errors") if isinstance(body, dict) else None
-    return str(words or "")[:300]
+    if not isinstance(body, dict):
+        return ""
+    words = [str(body[key]) for key in ("detail", "validation_errors") if body.get(key)]
+    return ", ".join(words)[:300]
 
 
 def _drafts_path(task_id: int) -> str:
