@@ -13,7 +13,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from backend.learning.guide import Guide, GuideSettings, Prediction
+from backend.learning.image_network import TrainingSettings
 from backend.learning.obal import ObalSettings
 from backend.learning.spots import Spot
 
-__all__ = ["Guide", "GuideSettings", "ObalSettings", "Prediction", "Spot"]
+__all__ = ["Guide", "GuideSettings", "ObalSettings", "Prediction", "Spot", "TrainingSettings"]

@@ -13,7 +13,8 @@ UNLABELED = 255
 MAX_CLASSES = 254
 """Class indices are stored as uint8 beside `UNLABELED`."""
 
-PixelFeatures: TypeAlias = NDArray[np.float16]  # (H, W, D), what describes each pixel
+CellFeatures: TypeAlias = NDArray[np.float16]  # (h, w, D), what describes each cell of 2 x 2 px
+CellProbabilities: TypeAlias = NDArray[np.float32]  # (C, h, w), summing to 1 over C
 GrayImage: TypeAlias = NDArray[np.float32]  # (H, W), 0 black to 1 white
 LabelMap: TypeAlias = NDArray[np.uint8]  # (H, W), class index or UNLABELED
 Mask: TypeAlias = NDArray[np.bool_]  # (H, W)

@@ -21,17 +21,26 @@ class LatestOnly:
     """Runs jobs one at a time on a thread of its own, which starts with the first job.
 
     A job that still waits is cancelled when a newer one with the same key arrives; the newer one
-    takes its place in the queue, so that asking often gains nobody an advantage.
+    takes its place in the queue, so that asking often gains nobody an advantage. Jobs for idle
+    moments run when no other job waits.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Hashable, _Job] = OrderedDict()
+        self._for_idle_moments: OrderedDict[Hashable, _Job] = OrderedDict()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def submit(self, key: Hashable, work: Callable[[], Any]) -> Future[Any]:
+    def submit(
+        self, key: Hashable, work: Callable[[], Any], *, when_idle: bool = False
+    ) -> Future[Any]:
         """Queue `work`; a waiting job of the same key is cancelled.
+
+        Args:
+            key: What the job is for.
+            work: Called on the worker's thread.
+            when_idle: Let all other jobs go first.
 
         Returns:
             What `work` will return or raise; cancelled if a newer job took its place.
@@ -40,8 +49,9 @@ class LatestOnly:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the worker is closed: the server is shutting down")
-            replaced = self._waiting.get(key)
-            self._waiting[key] = job
+            queue = self._for_idle_moments if when_idle else self._waiting
+            replaced = queue.get(key)
+            queue[key] = job
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="training", daemon=True)
                 self._thread.start()
@@ -54,9 +64,10 @@ class LatestOnly:
         """Cancel what waits, and let the job that runs finish, within `timeout_s`."""
         with self._changed:
             self._closed = True
-            for job in self._waiting.values():
-                job.future.cancel()
-            self._waiting.clear()
+            for queue in (self._waiting, self._for_idle_moments):
+                for job in queue.values():
+                    job.future.cancel()
+                queue.clear()
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -64,9 +75,10 @@ class LatestOnly:
     def run_pending(self) -> bool:
         """Run the job that has waited longest; tell whether there was one."""
         with self._changed:
-            if not self._waiting:
+            queue = self._waiting or self._for_idle_moments
+            if not queue:
                 return False
-            _, job = self._waiting.popitem(last=False)
+            _, job = queue.popitem(last=False)
         if not job.future.set_running_or_notify_cancel():
             return True
         try:
@@ -79,4 +91,6 @@ class LatestOnly:
         while not self._closed:
             if not self.run_pending():
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    self._changed.wait_for(
+                        lambda: self._waiting or self._for_idle_moments or self._closed
+                    )

@@ -44,6 +44,11 @@ logger = logging.getLogger(__name__)
 VERSION_PREFIX = "tem-guide"
 MODEL_VERSION = f"{VERSION_PREFIX}-v1"
 
+TRAINING_STEPS = 40
+"""Of the network after each answer, as long as nobody asks."""
+ROUND_STEPS = 4
+"""Trained at once: somebody who asks meanwhile waits for it, a third of a second."""
+
 _LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 _KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "START_TRAINING",
                  "TASKS_CREATED", "TASKS_DELETED"}  # fmt: skip
@@ -229,16 +234,30 @@ class GuideService:
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
         key = self._key(task, config)
         prediction = guide.update(scribbles)
-        stored = StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
+        stored = _to_store(prediction)
         drawn = np.unique(scribbles[scribbles != UNLABELED])
         if len(drawn) > 1:
             self._store.save_prediction(key, stored)
-            guide.save(self._store.weights_path(key))
+            self._train_when_idle(key, guide, TRAINING_STEPS)
         logger.info(
             "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
             task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
         )  # fmt: skip
         return Turn(prediction, stored.score, len(drawn))
+
+    def _train_when_idle(self, key: str, guide: Guide, steps: int) -> None:
+        """Go on training between two asks, in rounds; the next answer is the better for it."""
+
+        def train() -> None:
+            guide.train(min(ROUND_STEPS, steps))
+            if steps > ROUND_STEPS:
+                self._train_when_idle(key, guide, steps - ROUND_STEPS)
+            else:
+                self._store.save_prediction(key, _to_store(guide.predict()))
+                guide.save(self._store.weights_path(key))
+
+        training = self._jobs.submit(("train", key), train, when_idle=True)
+        training.add_done_callback(lambda future: _log_failure(key, future))
 
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""
@@ -292,11 +311,15 @@ class GuideService:
         return {"result": results, "score": score, "model_version": MODEL_VERSION}
 
 
-def _log_failure(task_id: int, training: Future[Any]) -> None:
+def _to_store(prediction: Prediction) -> StoredPrediction:
+    return StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
+
+
+def _log_failure(task: int | str, training: Future[Any]) -> None:
     """Say why a training failed that nobody waits for."""
     error = None if training.cancelled() else training.exception()
     if error is not None:
-        logger.error("task %d was not learned: %s: %s", task_id, type(error).__name__, error)
+        logger.error("task %s was not learned: %s: %s", task, type(error).__name__, error)
 
 
 def _id_in(body: Json, name: str) -> int:

@@ -27,13 +27,18 @@ FLOW = [
     "microscope.true_cds",
     "microscope.synthetic",
     "microscope.synthetic_files",
+    "microscope.random_scenes",
+    "microscope.random_micrographs",
     # the server
     "learning.obal",
     "learning.pixel_classifier",
     "learning.networks",
+    "learning.prior",
+    "learning.image_network",
     "learning.uncertainty",
     "learning.spots",
     "learning.guide",
+    "learning.simulated_annotator",
     # the client
     "annotation.label_config",
     "annotation.rle",
@@ -71,7 +76,7 @@ HEAVY = {
     "sklearn": {"learning.pixel_classifier", "learning.spots"},
     "sqlite_utils": {"store"},
     "tifffile": {"microscope.synthetic_files"},
-    "torch": {"learning.obal", "learning.networks", "learning.guide"},
+    "torch": {"learning.obal", "learning.networks", "learning.prior", "learning.image_network"},
     "uvicorn": {"__main__"},
 }
 

@@ -78,7 +78,7 @@ def test_all_is_measured_and_a_backend_really_trains(capsys):
     assert main(SMALL + server) == 0
 
     table = read_table(capsys.readouterr().out)
-    for subject in ("preparation", "first update", "second update", "encoding", "first answer"):
+    for subject in ("preparation", "first update", "training step", "encoding", "first answer"):
         assert table["64 px", f"guide: {subject}"] >= 0
     assert table["64 px", "random forest: turn"] > 0
     assert table["64 px", "guide's second update : forest's turn"] > 0

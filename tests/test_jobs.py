@@ -171,3 +171,23 @@ def test_closed_worker_refuses(free_jobs):
     free_jobs.close()
     with pytest.raises(RuntimeError, match="shutting down"):
         free_jobs.submit("a", int)
+
+
+def test_idle_jobs_let_others_go_first(jobs):
+    """Even those that come later; of one key the newest runs."""
+    ran = []
+    old = jobs.submit("a", lambda: ran.append("old"), when_idle=True)
+    jobs.submit("a", lambda: ran.append("idle"), when_idle=True)
+    jobs.submit("a", lambda: ran.append("ask"))
+    run_all(jobs)
+    assert (ran, old.cancelled()) == (["ask", "idle"], True)
+
+
+def test_closing_cancels_idle_jobs(free_jobs):
+    """Nobody waits for them."""
+    gate = threading.Event()
+    free_jobs.submit("first", lambda: gate.wait(10))
+    idle = free_jobs.submit("a", int, when_idle=True)
+    threading.Timer(0.1, gate.set).start()
+    free_jobs.close()
+    assert idle.cancelled()

@@ -17,7 +17,7 @@ import pytest
 from label_studio_ml.model import LabelStudioMLManager
 from label_studio_stand_in import LABEL_CONFIG, LabelStudioStandIn, draft, prompt, stroke
 
-from backend import Guide, GuideSettings, model
+from backend import Guide, GuideSettings, TrainingSettings, model
 from backend.annotation.client import LabelStudioClient
 from backend.model import GuideBackend, app_options
 from backend.processes import free_port
@@ -29,7 +29,8 @@ with warnings.catch_warnings():
     from label_studio_ml import api
 
 STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
-QUICK_GUIDE = partial(Guide, settings=GuideSettings(encoder_weights="random", steps=1))
+SMALL = TrainingSettings(encoder_weights="random", crop_px=64)
+QUICK_GUIDE = partial(Guide, settings=GuideSettings(training=SMALL))
 PROJECT = "1.1700000000"
 on_old_flask = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above, at every call
 
@@ -289,4 +290,4 @@ def test_entry_serves_a_deployment(environ, label_studio, tmp_path):
         finally:
             process.terminate()
             process.wait(20)
-    assert list(Path(environ["MODEL_DIR"]).glob("tasks/7-*/guide.safetensors"))
+    assert list(Path(environ["MODEL_DIR"]).glob("tasks/7-*/prediction.npz"))

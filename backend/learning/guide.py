@@ -1,53 +1,41 @@
 """The guide: learns one image from its scribbles, and says where it is unsure.
 
-One turn, in five stages: the pixel classifier gives the inference result → OBAL turns strokes and
-inference result into weights → the network trains on crops of the image → both opinions are joined
-→ uncertainty and spots. Overfits on purpose: a guide serves no other image.
+`update` answers at once: the pixel classifier learns the strokes → the prior corrects it, which is
+the inference result → the network's opinion joins, as far as it has learned the image → uncertainty
+and spots. `train` goes on between two asks: OBAL turns strokes and inference result into weights →
+the network learns the image. Overfits on purpose: a guide serves no other image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from backend.arrays import (
-    MAX_CLASSES,
-    UNLABELED,
-    LabelMap,
-    Probabilities,
-    UncertaintyMap,
-)
-from backend.learning import networks, obal
-from backend.learning.pixel_classifier import classify_pixels, pixel_features
+from backend.arrays import MAX_CLASSES, UNLABELED, LabelMap, Probabilities, UncertaintyMap
+from backend.learning.image_network import ImageNetwork, TrainingSettings
+from backend.learning.networks import pad_image
+from backend.learning.pixel_classifier import cell_features, classify_cells
+from backend.learning.prior import enlarge, load_prior, refine
 from backend.learning.spots import Spot, first_spots, rank_spots
 from backend.learning.uncertainty import geometric_mean, normalized_entropy
 from backend.memory import release_freed_memory
 from backend.microscope.images import to_gray
-
-BATCH_NORM_CROPS = 4
-"""Crops whose average the statistics of BatchNorm are."""
 
 
 @dataclass(frozen=True)
 class GuideSettings:
     """How a guide learns."""
 
-    steps: int = 8
-    """Training steps of the network a turn."""
-    crop_px: int = 256
-    """Side of the crops around strokes that it trains on."""
-    encoder_learning_rate: float = 1e-3
-    decoder_learning_rate: float = 5e-3
-    network_share: float = 0.3
-    """Weight of the network's opinion in the answer, the classifier's being the rest."""
-    encoder_weights: networks.EncoderWeights = "imagenet"
-    obal: obal.ObalSettings = field(default_factory=lambda: obal.ObalSettings(background_share=0.8))
+    prior_share: float = 0.6
+    """Weight of the prior's opinion in the inference result, the pixel classifier's is the rest."""
+    network_share: float = 0.2
+    """Weight of the trained network's opinion in the answer, the inference result's is the rest."""
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 @dataclass(frozen=True)
@@ -106,25 +94,25 @@ class Guide:
         self.seed = seed
         gray = to_gray(image)
         self.shape: tuple[int, int] = (gray.shape[0], gray.shape[1])
-        self._features = pixel_features(gray)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._input = networks.to_input(gray).to(self._device)
-        self._network = self._build_network()
-        self._optimizer = self._build_optimizer()
-        self._random = np.random.default_rng(seed)
-        self._answered = self._even()
+        self._image = pad_image(gray)
+        self._features = cell_features(self._image)
+        self._scribbles = np.full(self._image.shape, UNLABELED, np.uint8)
+        self._inference = self._answer = self._answer_before = self._even()
+
+    @cached_property
+    def _network(self) -> ImageNetwork:
+        """Built when it is first trained or loaded."""
+        return ImageNetwork(self._image, self.classes, self.settings.training, self.seed)
 
     @property
     def nbytes(self) -> int:
-        """Memory held between two turns: features, and the network with its optimizer."""
-        parameters = sum(p.numel() for p in self._network.parameters())
-        optimizer_copies = 3  # the gradient and AdamW's two moments
-        return (
-            self._features.nbytes + self._answered.nbytes + 4 * (1 + optimizer_copies) * parameters
-        )
+        """Memory held between two turns."""
+        maps = (self._image, self._features, self._inference, self._answer, self._answer_before)
+        network = self._network.nbytes if "_network" in self.__dict__ else 0
+        return sum(array.nbytes for array in maps) + network
 
     def update(self, scribbles: LabelMap) -> Prediction:
-        """Learn from all scribbles drawn so far, then predict.
+        """Answer from all scribbles drawn so far.
 
         Until two materials are drawn there is nothing to tell apart: the prediction is undecided
         everywhere, and its spots recommend first strokes.
@@ -136,21 +124,40 @@ class Guide:
             ValueError: The scribbles do not fit the image or name a class that does not exist.
         """
         self._check(scribbles)
-        if len(_classes_in(scribbles)) < 2:  # noqa: PLR2004 - nothing to tell apart
+        self._scribbles[: self.shape[0], : self.shape[1]] = scribbles
+        if not self._can_learn():
             return self._undecided()
-        classified = classify_pixels(self._features, scribbles, self.classes, self.seed)
-        # The classifier recalls the strokes it has seen, so its accuracy there would always be 1:
-        # each stroke is held against what the guide had answered before it learned from it.
-        inference = np.where(scribbles == UNLABELED, classified, self._answered)
-        release_freed_memory()  # each stage would come on top of what the one before it left
-        self._train(scribbles, inference)
+        self._answer_before = self._answer
+        beliefs = classify_cells(self._features, self._scribbles, self.classes, self.seed)
+        self._inference = enlarge(beliefs)
+        if self.settings.prior_share:
+            refined = refine(load_prior(), self._image, self._scribbles, beliefs)
+            self._inference = geometric_mean(self._inference, refined, self.settings.prior_share)
         release_freed_memory()
-        height, width = self.shape
-        learned = networks.predict_probabilities(self._network, self._input)[:, :height, :width]
-        probabilities = geometric_mean(classified, learned, self.settings.network_share)
-        self._answered = probabilities
+        return self.predict()
+
+    def train(self, steps: int) -> None:
+        """Let the network learn from the scribbles of the last `update`."""
+        if not self._can_learn():
+            return
+        # The inference result has seen the strokes, so its accuracy there would always be 1:
+        # each stroke is held against what the guide had answered before it was drawn.
+        drawn = self._scribbles != UNLABELED
+        inference = np.where(drawn, self._answer_before, self._inference)
+        self._network.train(self._scribbles, inference, steps)
+        release_freed_memory()
+
+    def predict(self) -> Prediction:
+        """Answer with what is believed by now."""
+        if not self._can_learn():
+            return self._undecided()
+        self._answer = self._inference
+        if "_network" in self.__dict__ and self._network.trained_steps:
+            learned = self._network.probabilities()
+            self._answer = geometric_mean(self._inference, learned, self.settings.network_share)
+        probabilities = self._answer[:, : self.shape[0], : self.shape[1]]
+        scribbles = self._scribbles[: self.shape[0], : self.shape[1]]
         uncertainty = normalized_entropy(probabilities)
-        release_freed_memory()
         return Prediction(
             probabilities,
             probabilities.argmax(axis=0).astype(np.uint8),
@@ -160,8 +167,7 @@ class Guide:
 
     def save(self, path: Path) -> None:
         """Write the network's weights, so that `load` can go on from here."""
-        header = {"classes": self.classes, "encoder_name": networks.ENCODER_NAME}
-        networks.save_weights(self._network, path, header)
+        self._network.save(path)
 
     def load(self, path: Path) -> None:
         """Go on from weights written by `save`.
@@ -169,27 +175,7 @@ class Guide:
         Raises:
             ValueError: They are damaged or belong to another number of classes.
         """
-        networks.load_weights(self._network, path)
-        self._optimizer = self._build_optimizer()
-
-    def _build_network(self) -> networks.SegmentationModel:
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            torch.manual_seed(self.seed)
-            network = networks.build_network(self.classes, self.settings.encoder_weights)
-        return network.to(self._device)
-
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        encoder = list(self._network.encoder.parameters())
-        known = set(encoder)
-        fresh = [p for p in self._network.parameters() if p not in known]
-        return torch.optim.AdamW(
-            [
-                {"params": encoder, "lr": self.settings.encoder_learning_rate},
-                {"params": fresh, "lr": self.settings.decoder_learning_rate},
-            ],
-            weight_decay=1e-4,
-            fused=True,  # in place: the default makes copies of all weights at each step
-        )
+        self._network.load(path)
 
     def _check(self, scribbles: LabelMap) -> None:
         if scribbles.shape != self.shape:
@@ -200,73 +186,20 @@ class Guide:
         if unknown.size:
             raise ValueError(f"class {unknown[0]} is drawn, but there are only {self.classes}")
 
-    def _train(self, scribbles: LabelMap, inference: Probabilities) -> None:
-        """Minimize Eq. (2) on crops around strokes; the six conditions hold in each of them."""
-        drawn = [np.argwhere(scribbles == label) for label in _classes_in(scribbles)]
-        self._network.train()
-        for _ in range(self.settings.steps):
-            of_one_class = drawn[self._random.integers(len(drawn))]  # rare classes as often
-            rows, columns = self._crop_around(self._random.choice(of_one_class))
-            with networks.mixed_precision(self._device):
-                logits = self._network(self._input[:, :, rows, columns])
-            loss = self._loss(logits.float(), scribbles[rows, columns], inference[:, rows, columns])
-            self._optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            self._optimizer.step()
-        self._settle_batch_norm()
-
-    def _loss(self, logits: Tensor, scribbles: LabelMap, inference: Probabilities) -> Tensor:
-        """OBAL's loss of one crop; where it leaves the image, the padding weighs nothing."""
-        target = obal.training_target(scribbles, inference).astype(np.int64)
-        weights = obal.obal_weights(scribbles, inference, self.settings.obal).astype(np.float32)
-        height, width = scribbles.shape
-        return obal.obal_loss(
-            logits[:, :, :height, :width],
-            torch.from_numpy(target)[None].to(self._device),
-            torch.from_numpy(weights)[None].to(self._device),
-        )
-
-    def _settle_batch_norm(self) -> None:
-        """Give BatchNorm the statistics of this image under the weights of now.
-
-        The running averages of a few steps lag far behind them (13 % accuracy seen), and batch
-        statistics at prediction are slower by an order of magnitude on large images.
-        """
-        for module in self._network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.momentum = None  # a plain average of what follows
-        with torch.no_grad(), networks.mixed_precision(self._device):
-            for _ in range(BATCH_NORM_CROPS):
-                anywhere = self._random.integers(self.shape)
-                rows, columns = self._crop_around(anywhere)
-                self._network(self._input[:, :, rows, columns])
-
-    def _crop_around(self, pixel: NDArray[np.integer]) -> tuple[slice, slice]:
-        """Choose a crop that holds `pixel`, at random, inside the padded image."""
-        size = self.settings.crop_px
-        starts = []
-        for position, side in zip(pixel, self._input.shape[2:], strict=True):
-            low = max(0, int(position) - size + 1)
-            high = min(int(position), max(0, side - size))
-            starts.append(int(self._random.integers(min(low, high), high + 1)))
-        return slice(starts[0], starts[0] + size), slice(starts[1], starts[1] + size)
+    def _can_learn(self) -> bool:
+        """Two classes are drawn: there is something to tell apart."""
+        drawn = self._scribbles[self._scribbles != UNLABELED]
+        return drawn.size > 0 and bool((drawn != drawn[0]).any())
 
     def _undecided(self) -> Prediction:
-        even = self._even()
+        even = self._even()[:, : self.shape[0], : self.shape[1]]
         return Prediction(
             even,
             even.argmax(axis=0).astype(np.uint8),
             np.ones(self.shape, np.float32),
-            first_spots(self._features, self.classes, self.seed),
+            first_spots(self._features, self.shape, self.classes, self.seed),
         )
 
     def _even(self) -> Probabilities:
         """Belief before anything is learned: all classes are equally likely."""
-        return np.full((self.classes, *self.shape), 1 / self.classes, np.float32)
-
-
-def _classes_in(scribbles: LabelMap) -> list[int]:
-    """List the classes drawn, in order."""
-    drawn: list[int] = np.unique(scribbles[scribbles != UNLABELED]).tolist()
-    return drawn
+        return np.full((self.classes, *self._image.shape), 1 / self.classes, np.float32)

@@ -6,10 +6,13 @@ a CPU, and a slim decoder. Arms that are compared differ in their starting weigh
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -22,7 +25,7 @@ from segmentation_models_pytorch.base import SegmentationModel as SegmentationMo
 from backend.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
 
 ENCODER_NAME = "tu-tf_efficientnet_lite0"  # its twin "timm-..." has other padding and BatchNorm eps
 DECODER_CHANNELS = (64, 48, 32, 24, 16)
-STRIDE_PX = 32
-"""Sides given to the network must be multiples of this; `pad_to_stride` sees to it."""
+PADDED_TO_PX = 128
+"""Sides are padded to multiples of this: networks have a stride of 32, and the prior looks at cells
+of 2 x 2 px, and at the image at half its size."""
 
 TILE_PX = 512
 TILE_MARGIN_PX = 128
@@ -118,16 +122,21 @@ def packaged_imagenet_weights() -> dict[str, Tensor]:
     return weights
 
 
-def to_input(image: GrayImage) -> Tensor:
-    """Scale a grey image to the encoder's range and pad it: (H, W) in 0..1 -> (1, 1, H', W').
+def pad_image(image: GrayImage) -> GrayImage:
+    """Mirror an image below and to the right up to the next multiple of `PADDED_TO_PX`.
 
-    The encoder was trained on (x - 0.5) / 0.5; the padding mirrors the image below and to the
-    right, up to the next multiple of `STRIDE_PX`, at least two: BatchNorm cannot learn from the
-    single value that one stride leaves in the deepest layer.
+    (H, W) -> (H', W')
     """
-    padding = [(0, max(-side % STRIDE_PX, 2 * STRIDE_PX - side)) for side in image.shape]
-    padded = np.pad(image * 2 - 1, padding, mode="symmetric").astype(np.float32)
-    return torch.from_numpy(padded)[None, None].contiguous(memory_format=torch.channels_last)
+    padding = [(0, -side % PADDED_TO_PX) for side in image.shape]
+    return np.pad(image, padding, mode="symmetric")
+
+
+def to_input(image: GrayImage) -> Tensor:
+    """Scale a padded grey image to the encoder's range: (H, W) in 0..1 -> (1, 1, H, W).
+
+    The encoder was trained on (x - 0.5) / 0.5.
+    """
+    return torch.from_numpy(image * 2 - 1)[None, None].contiguous(memory_format=torch.channels_last)
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -158,23 +167,51 @@ def predict_probabilities(network: nn.Module, input_image: Tensor) -> Probabilit
     """
     network.eval()
     height, width = input_image.shape[2:]
-    rows = [
-        [_predict_tile(network, input_image, top, left) for left in range(0, width, TILE_PX)]
-        for top in range(0, height, TILE_PX)
-    ]
-    return np.block(rows)
-
-
-def _predict_tile(network: nn.Module, input_image: Tensor, top: int, left: int) -> Probabilities:
-    """Probabilities of one tile, shape (C, up to TILE_PX, up to TILE_PX)."""
-    first_row, first_column = max(0, top - TILE_MARGIN_PX), max(0, left - TILE_MARGIN_PX)
-    end_row, end_column = (start + TILE_PX + TILE_MARGIN_PX for start in (top, left))
+    parts: list[tuple[Window, Probabilities]] = []
     with torch.inference_mode(), mixed_precision(input_image.device):
-        logits = network(input_image[:, :, first_row:end_row, first_column:end_column])[0]
-        inner_rows = slice(top - first_row, top - first_row + TILE_PX)
-        inner_columns = slice(left - first_column, left - first_column + TILE_PX)
-        inner = logits[:, inner_rows, inner_columns].float()
-        return torch.softmax(inner, dim=0).cpu().numpy()
+        for tile in tiles((height, width), TILE_PX, TILE_MARGIN_PX):
+            logits = network(input_image[tile.outer])[0]
+            inner = torch.softmax(logits[tile.inner].float(), dim=0)
+            parts.append((tile.place, inner.cpu().numpy()))
+    probabilities = np.empty((len(parts[0][1]), height, width), np.float32)
+    for place, part in parts:
+        probabilities[place] = part
+    return probabilities
+
+
+Window = tuple[EllipsisType, slice, slice]
+"""Rows and columns of an array that may have other axes before them."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image to be predicted, and what is kept of it."""
+
+    outer: Window  # what the network sees, in the image
+    inner: Window  # what is kept, in `outer`
+    place: Window  # what is kept, in the image
+
+
+def tiles(shape: tuple[int, int], tile_px: int, margin_px: int) -> Iterator[Tile]:
+    """Cut an image into tiles that see `margin_px` beyond what is kept of them.
+
+    Example:
+        >>> [tile.outer[2] for tile in tiles((64, 192), tile_px=128, margin_px=32)]
+        [slice(0, 160, None), slice(96, 192, None)]
+    """
+    rows, columns = (
+        [_span(start, side, tile_px, margin_px) for start in range(0, side, tile_px)]
+        for side in shape
+    )
+    for row, column in itertools.product(rows, columns):
+        yield Tile(*((..., *window) for window in zip(row, column, strict=True)))
+
+
+def _span(start: int, side: int, tile_px: int, margin_px: int) -> tuple[slice, slice, slice]:
+    """Outer, inner and place along one side."""
+    first, last = max(0, start - margin_px), min(side, start + tile_px + margin_px)
+    stop = min(side, start + tile_px)
+    return slice(first, last), slice(start - first, stop - first), slice(start, stop)
 
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, object]) -> None:

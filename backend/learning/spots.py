@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from backend.arrays import UNLABELED, LabelMap, PixelFeatures, Probabilities, UncertaintyMap
+from backend.arrays import UNLABELED, CellFeatures, LabelMap, Probabilities, UncertaintyMap
+from backend.learning.pixel_classifier import CELL_PX
 
 MAX_SPOTS = 5
 MIN_DOUBT = 0.05
@@ -23,6 +24,7 @@ MIN_DOUBT = 0.05
 
 _BOX_SHARE = 1 / 11
 _MIN_BOX_PX = 16
+_NEW_TEXTURE = "a texture of its own"
 
 
 @dataclass(frozen=True)
@@ -81,27 +83,31 @@ def class_doubt(probabilities: Probabilities) -> UncertaintyMap:
     return (second / first) ** 2
 
 
-def first_spots(features: PixelFeatures, count: int, seed: int) -> tuple[Spot, ...]:
+def first_spots(
+    features: CellFeatures, shape: tuple[int, int], count: int, seed: int
+) -> tuple[Spot, ...]:
     """Recommend first strokes: spread-out boxes that cover the different textures.
 
     Uncertainty says nothing before the first stroke, so the boxes are the ones closest to the
     centers of `count` clusters of texture.
 
     Args:
-        features: From `pixel_features`. Shape (H, W, D).
+        features: From `cell_features`. Shape (h, w, D).
+        shape: Height and width of the image, px.
         count: How many boxes, at most.
         seed: Fixes the clusters.
     """
-    size = _box_px(*features.shape[:2])
-    height, width = (side // size for side in features.shape[:2])
+    size = _box_px(*shape) // CELL_PX  # in cells
+    height, width = (side // CELL_PX // size for side in shape)
     tiles = features[: height * size, : width * size].reshape(height, size, width, size, -1)
     means = tiles.mean(axis=(1, 3), dtype=np.float32).reshape(height * width, -1)
     means = (means - means.mean(axis=0)) / (means.std(axis=0) + 1e-6)
     clusters = min(count, len(np.unique(means, axis=0)))
     distances = KMeans(clusters, n_init=4, random_state=seed).fit_transform(means)
     nearest = dict.fromkeys(distances.argmin(axis=0).tolist())
+    side_px = size * CELL_PX
     return tuple(
-        Spot(tile // width * size, tile % width * size, size, size, 1.0, "a texture of its own")
+        Spot(tile // width * side_px, tile % width * side_px, side_px, side_px, 1.0, _NEW_TEXTURE)
         for tile in nearest
     )
 

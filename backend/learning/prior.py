@@ -1,0 +1,175 @@
+"""The prior: a network that has learned what strokes mean, on random micrographs, once for all.
+
+For one class at a time it sees the image, the strokes of the class, those of the others, and what a
+pixel classifier believes of the class, and corrects that belief. So it serves any number of classes
+and any image, and needs no training on it. A U-Net at half resolution sees far; two convolutions at
+full resolution put the borders in their place.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backend.arrays import UNLABELED, CellProbabilities, GrayImage, LabelMap, Probabilities
+from backend.learning import networks
+from backend.learning.pixel_classifier import CELL_PX
+
+WEIGHTS_PATH = Path(__file__).with_name("prior_weights.safetensors")
+TILE_PX = 512
+TILE_MARGIN_PX = 64
+MAX_BATCH_PX = 1 << 19
+"""Pixels of all classes together that go through the network at once; bounds its memory."""
+
+_FULL_PLANES = 3  # image, strokes of the class, strokes of the others
+_CELL_PLANES = 3  # belief in the class, belief in its strongest rival, row
+_SEEN_PLANES = _FULL_PLANES * CELL_PX**2 + _CELL_PLANES
+_FEATURES = 32
+_DECODER_CHANNELS = (64, 48, 32, 24, 24)
+_BELIEF_FLOOR = 0.01  # the classifier is never taken to be surer than this
+
+
+class PriorNetwork(nn.Module):
+    """Logit of one class for each pixel, from its planes."""
+
+    def __init__(self, encoder_weights: networks.EncoderWeights = "random") -> None:
+        """Build it untrained; ImageNet weights are a better start of its training."""
+        super().__init__()
+        self.unet = networks.build_unet(
+            _SEEN_PLANES, _FEATURES, _DECODER_CHANNELS, encoder_weights, image_channels=CELL_PX**2
+        )
+        self.near = nn.Conv2d(_FEATURES + _SEEN_PLANES, 32, 3, padding=1)
+        self.fine = nn.Conv2d(32 // CELL_PX**2 + _FULL_PLANES + 1, 16, 3, padding=1)
+        self.out = nn.Conv2d(16, 1, 3, padding=1)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)  # untrained, it believes the classifier
+
+    def forward(self, full: Tensor, cells: Tensor) -> Tensor:
+        """Correct the classifier's belief.
+
+        Args:
+            full: From `class_planes`. Shape (N, 3, H, W), sides multiples of 64.
+            cells: From `class_planes`. Shape (N, 3, H / 2, W / 2).
+
+        Returns:
+            Shape (N, H, W).
+        """
+        # the image and the strokes apart: ImageNet's stem weights belong to the first channels
+        image, strokes = (F.pixel_unshuffle(part, CELL_PX) for part in (full[:, :1], full[:, 1:]))
+        seen = _channels_last(torch.cat([image, strokes, cells * 2 - 1], dim=1))
+        near = F.relu(self.near(torch.cat([self.unet(seen), seen], dim=1)))
+        belief = torch.logit(cells[:, :1].clamp(_BELIEF_FLOOR, 1 - _BELIEF_FLOOR))
+        belief = F.interpolate(belief, scale_factor=CELL_PX, mode="bilinear")
+        fine = torch.cat([F.pixel_shuffle(near, CELL_PX), full, belief / 4], dim=1)
+        correction = self.out(F.relu(self.fine(_channels_last(fine))))
+        return (belief + correction)[:, 0]
+
+
+@lru_cache(maxsize=1)
+def load_prior() -> PriorNetwork:
+    """The trained prior, shared by all guides: it is only read. Takes 0.1 s the first time."""
+    network = PriorNetwork()
+    networks.load_weights(network.half(), WEIGHTS_PATH)
+    return network.float().eval().to(memory_format=torch.channels_last)
+
+
+def class_planes(
+    image: GrayImage, scribbles: LabelMap, beliefs: CellProbabilities
+) -> tuple[Tensor, Tensor]:
+    """What the network sees of each class.
+
+    Args:
+        image: Shape (H, W), sides even.
+        scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
+        beliefs: Of the pixel classifier. Shape (C, H / 2, W / 2).
+
+    Returns:
+        Full: image from -1 to 1, strokes of the class, strokes of the others, (C, 3, H, W). Cells:
+        belief in the class and in its strongest rival, row from 0 to 1, (C, 3, H / 2, W / 2).
+    """
+    classes, height, width = beliefs.shape
+    full = np.empty((classes, _FULL_PLANES, *image.shape), np.float32)
+    cells = np.empty((classes, _CELL_PLANES, height, width), np.float32)
+    full[:, 0] = image * 2 - 1
+    cells[:, 2] = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    for label in range(classes):
+        full[label, 1] = scribbles == label
+        full[label, 2] = (scribbles != UNLABELED) & (scribbles != label)
+        cells[label, 0] = beliefs[label]
+        cells[label, 1] = np.delete(beliefs, label, axis=0).max(axis=0, initial=0)
+    return torch.from_numpy(full), torch.from_numpy(cells)
+
+
+def refine(
+    network: PriorNetwork, image: GrayImage, scribbles: LabelMap, beliefs: CellProbabilities
+) -> Probabilities:
+    """Correct what a pixel classifier believes.
+
+    The network looks twice, at the image and at the image at half its size, where strokes reach
+    twice as far; the answer is the geometric mean of both.
+
+    Args:
+        network: With trained weights, in evaluation mode.
+        image: Shape (H, W), sides multiples of `networks.PADDED_TO_PX`.
+        scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
+        beliefs: Of the pixel classifier. Shape (C, H / 2, W / 2).
+
+    Returns:
+        Shape (C, H, W), summing to 1 over the classes; 0 for classes that nobody drew.
+    """
+    drawn = np.unique(scribbles[scribbles != UNLABELED])
+    places = np.full(UNLABELED + 1, UNLABELED, np.uint8)
+    places[drawn] = np.arange(len(drawn))
+    device = next(network.parameters()).device
+    full, cells = (
+        planes.to(device) for planes in class_planes(image, places[scribbles], beliefs[drawn])
+    )
+    with torch.inference_mode(), networks.mixed_precision(device):
+        near = torch.log_softmax(_logits(network, full, cells), dim=0)
+        far = _logits(network, _half_size(full), F.avg_pool2d(cells, 2))
+        far = F.interpolate(far[None], scale_factor=2, mode="bilinear")[0]
+        learned = torch.softmax((near + torch.log_softmax(far, dim=0)) / 2, dim=0)
+    probabilities = np.zeros((len(beliefs), *image.shape), np.float32)
+    probabilities[drawn] = learned.cpu().numpy()
+    return probabilities
+
+
+def enlarge(beliefs: CellProbabilities) -> Probabilities:
+    """From cells to pixels, smoothly. (C, h, w) -> (C, H, W)."""
+    cells = torch.from_numpy(beliefs)[None]
+    return F.interpolate(cells, scale_factor=CELL_PX, mode="bilinear")[0].numpy()
+
+
+def _half_size(full: Tensor) -> Tensor:
+    """The image averaged, strokes wherever one was drawn. (C, 3, H, W) -> (C, 3, H / 2, W / 2)."""
+    return torch.cat([F.avg_pool2d(full[:, :1], 2), F.max_pool2d(full[:, 1:], 2)], dim=1)
+
+
+def _logits(network: PriorNetwork, full: Tensor, cells: Tensor) -> Tensor:
+    """Logits of all classes, (C, H, W), tile by tile and a few classes at a time."""
+    classes, _, height, width = full.shape
+    logits = torch.empty((classes, height, width), device=full.device)
+    for tile in networks.tiles((height, width), TILE_PX, TILE_MARGIN_PX):
+        _, rows, columns = tile.outer
+        seen = full[tile.outer], cells[..., _in_cells(rows), _in_cells(columns)]
+        at_once = max(1, MAX_BATCH_PX // (seen[0].shape[2] * seen[0].shape[3]))
+        learned = [
+            network(*(planes[start : start + at_once] for planes in seen)).float()
+            for start in range(0, classes, at_once)
+        ]
+        logits[tile.place] = torch.cat(learned)[tile.inner]
+    return logits
+
+
+def _in_cells(span: slice) -> slice:
+    return slice(span.start // CELL_PX, span.stop // CELL_PX)
+
+
+def _channels_last(planes: Tensor) -> Tensor:
+    """Laid out as convolutions on a CPU are quickest with."""
+    return planes.contiguous(memory_format=torch.channels_last)
