@@ -79,6 +79,7 @@ def run_demo(options: DemoOptions, stop: threading.Event) -> None:
         ConnectionError: Label Studio refuses a step.
     """
     materials, images = _choose_images(options)  # first: a slip here should not cost a boot
+    write_label_config(materials)
     options = _with_ports(options)
     first = not (options.folder / "label-studio").exists()
     keys = load_keys(options.folder)
@@ -203,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_demo(options, threading.Event())
     except KeyboardInterrupt:
         say("Stopped.")
-    except (ServerError, ValueError, ConnectionError) as error:
+    except (ServerError, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from backend.errors import InvalidImageError
-from backend.microscope.images import decode_image
+from backend.microscope.images import decode_image, to_gray
 from backend.microscope.synthetic import make_image
 
 _SHOWN_BY_BROWSERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
@@ -41,7 +42,7 @@ def synthetic_images() -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
     """Draw gates of six devices, 512 px wide; return the materials and the images."""
     drawn = [make_image("gate", "A", seed) for seed in SYNTHETIC_SEEDS]
     images = [
-        DemoImage(f"gate-{seed}.png", as_png(synthetic.image.astype(np.float32)))
+        DemoImage(f"gate-{seed}.png", as_png(synthetic.image))
         for seed, synthetic in zip(SYNTHETIC_SEEDS, drawn, strict=True)
     ]
     return drawn[0].materials, tuple(images)
@@ -60,7 +61,7 @@ def _files(path: Path) -> list[Path]:
 def _read_image(path: Path) -> DemoImage:
     try:
         content = path.read_bytes()
-        gray = decode_image(content)  # as the backend will: what it refuses is not imported
+        shown = as_png(decode_image(content))  # as the backend will: what it refuses is refused
     except OSError as error:
         raise InvalidImageError(
             f"the image {path} cannot be read: {error.strerror or error}"
@@ -69,13 +70,11 @@ def _read_image(path: Path) -> DemoImage:
         raise InvalidImageError(f"{path}: {error}") from None
     if content.startswith(_SHOWN_BY_BROWSERS):
         return DemoImage(path.name, content)
-    return DemoImage(f"{path.stem}.png", as_png(gray.astype(np.float32)))
+    return DemoImage(f"{path.stem}.png", shown)
 
 
-def as_png(gray: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
-    """Stretch from the darkest to the brightest pixel, and write 8 bits. gray (H, W)."""
-    low, high = float(gray.min()), float(gray.max())
-    scaled = (gray - low) / max(high - low, 1e-9) * 255
+def as_png(image: NDArray[np.generic]) -> bytes:
+    """Write an image of any depth as the guide sees it, in 8 bits. (H, W)."""
     file = io.BytesIO()
-    Image.fromarray(scaled.round().astype(np.uint8)).save(file, format="PNG")
+    Image.fromarray((to_gray(image) * 255).round().astype(np.uint8)).save(file, format="PNG")
     return file.getvalue()

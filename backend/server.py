@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel
@@ -96,6 +97,7 @@ def create_app(settings: Settings, service: GuideService | None = None) -> FastA
     app.add_middleware(BodyLimit, max_mb=settings.max_body_mb)
     for kind in _STATUS:
         app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_malformed)
 
     @app.get("/health")
     @app.get("/")
@@ -146,6 +148,15 @@ def _basic_auth(settings: Settings) -> Any:  # noqa: ANN401 - FastAPI reads the 
             raise HTTPException(401, "wrong user or password", {"WWW-Authenticate": "Basic"})
 
     return check
+
+
+async def _answer_malformed(request: Request, error: Exception) -> JSONResponse:
+    """Say in one sentence which part of a body is missing or of a wrong kind."""
+    mistakes = error.errors() if isinstance(error, RequestValidationError) else []
+    where = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in mistakes)[:300]
+    sentence = f"the request cannot be understood: {where}"
+    logger.warning("%s: 422: %s", request.url.path, sentence)
+    return JSONResponse({"detail": sentence}, 422)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from zipfile import BadZipFile
 
 import numpy as np
@@ -52,9 +53,10 @@ def state_key(label_studio_url: str, task: Task, materials: Sequence[str]) -> st
     """Name the state of a task, for this image with these classes and no other.
 
     Class indices mean nothing under other materials, and a task id nothing with another image or
-    in another Label Studio: a mask of those would be wrong and look right.
+    on another host: a mask of those would be wrong and look right. The port of Label Studio may
+    change without a loss.
     """
-    identity = json.dumps([label_studio_url, task.image, *materials])
+    identity = json.dumps([urlsplit(label_studio_url).hostname, task.image, *materials])
     return f"{task.id}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 

@@ -305,7 +305,7 @@ def prepared_answers(case: Case) -> dict[str, bytes]:
         "/api/annotations/3/": {"id": 3, "task": 7, "result": results},
         "/api/predictions/": [],
     }
-    image = as_png(case.image.astype(np.float32))
+    image = as_png(case.image)
     texts = {path: json.dumps(body).encode() for path, body in bodies.items()}
     return {**texts, "/data/upload/1/a.png": image}
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image = make_image(module, equipment, seed, (options.height, options.width))
             image = image.without_databar() if options.crop else image
             save_image(image, options.folder, f"{module}_{equipment}_{seed:04d}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(kinds)} images in {options.folder}")

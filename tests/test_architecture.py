@@ -39,6 +39,7 @@ FLOW = [
     "learning.spots",
     "learning.guide",
     "learning.simulated_annotator",
+    "learning.prior_samples",
     # the client
     "annotation.label_config",
     "annotation.rle",

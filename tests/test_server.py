@@ -177,6 +177,23 @@ def test_guide_goes_on_from_its_weights_after_a_restart(start, label_studio, set
     assert [path.name for path in loaded] == ["guide.safetensors"]
 
 
+@pytest.mark.parametrize(("cache_mb", "kept"), [(2000, True), (20, False)])
+def test_cache_counts_a_guide_with_its_network(start, label_studio, settings, cache_mb, kept):
+    """A network comes with the training: a guide that has grown beyond the limit is let go."""
+    guides = []
+
+    def make_guide(*arguments, **options):
+        guides.append(SMALL_GUIDE(*arguments, **options))
+        return guides[-1]
+
+    app = start(make_guide, guide_cache_mb=cache_mb)
+    task = label_studio.task(drafts=[draft(*STROKES, prompt())])
+    ask(app, task)
+    weights_of(settings)
+    assert set(masks_of(ask(app, task))) == {"Si", "Oxide"}
+    assert (len(guides) == 1) == kept
+
+
 def test_damaged_weights_cost_nothing_but_a_warning(start, label_studio, settings, caplog):
     """A truncated checkpoint is not fatal."""
     task = label_studio.task(drafts=[draft(*STROKES, prompt())])
@@ -347,13 +364,58 @@ def test_unknown_label_is_no_stroke(start, label_studio, caplog):
     assert "s3 is ignored" in caplog.text
 
 
-def test_malformed_rle_is_refused(start, label_studio):
-    """The sentence names the region."""
+@pytest.mark.parametrize("rle", [[1, 2, 3], [0] * 9])
+def test_malformed_rle_costs_its_own_stroke_only(start, label_studio, caplog, rle):
+    """The sentence names the region; the other strokes are learned."""
+    caplog.set_level(logging.INFO)
     broken = stroke("s3", "Si", 20)
-    broken["value"] = {"format": "rle", "rle": [1, 2, 3], "brushlabels": ["Si"]}
+    broken["value"] = {"format": "rle", "rle": rle, "brushlabels": ["Si"]}
     answer = ask(start(), label_studio.task(drafts=[draft(*STROKES, broken, prompt())]))
+    assert set(masks_of(answer)) == {"Si", "Oxide"}
+    assert "scribble s3 is ignored" in caplog.text
+
+
+def test_strokes_of_another_size_do_not_replace_those_on_disk(start, label_studio, settings):
+    """The image under a task was replaced: what was drawn before may still be wanted."""
+    app = start()
+    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    (kept,) = settings.model_dir.glob("tasks/7-*/scribbles.png")
+    before = kept.read_bytes()
+    wide = [
+        stroke("s5", "Si", 20, original_width=128),
+        stroke("s6", "Oxide", 40, original_width=128),
+    ]
+    assert ask(app, label_studio.task(drafts=[draft(*wide, prompt())])).status_code == 422
+    assert kept.read_bytes() == before
+
+
+def test_erasing_all_strokes_takes_the_answer_back(start, label_studio, settings):
+    """No mask is made up of strokes that are gone, now or when the task is opened again."""
+    app = start()
+    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    weights_of(settings)
+    ask(app, label_studio.task(drafts=[draft(STROKES[0], prompt())]))
+    assert masks_of(ask(app, label_studio.task(), asks=False)) == {}
+
+
+def test_one_bad_task_of_a_batch_costs_itself_only(start, label_studio, caplog):
+    """Label Studio sends all tasks of a project in one call."""
+    app = start()
+    good = label_studio.task(drafts=[draft(*STROKES, prompt())])
+    ask(app, good)
+    body = {"tasks": [{"id": 9, "data": {}}, good], "label_config": LABEL_CONFIG}
+    answers = app.post("/predict", json=body).json()["results"]
+    assert [len(answer["result"]) > 0 for answer in answers] == [False, True]
+    assert "task 9 gets no prediction" in caplog.text
+
+
+@pytest.mark.parametrize(("path", "body"), [("/predict", {"tasks": 3}), ("/webhook", [1])])
+def test_malformed_body_gets_a_sentence(start, caplog, path, body):
+    """Which part is wrong, in the answer and in the log."""
+    answer = start().post(path, json=body)
     assert answer.status_code == 422
-    assert "s3" in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("the request cannot be understood: body")
+    assert "cannot be understood" in caplog.text
 
 
 def test_label_config_without_the_controls_is_refused(start):

@@ -18,7 +18,6 @@ from backend.learning.spots import (
     first_spots,
     rank_spots,
 )
-from backend.learning.uncertainty import normalized_entropy
 
 NAMES = ("Si", "Oxide", "Metal")
 SIDE_PX = 128
@@ -39,7 +38,7 @@ def rank(probabilities, scribbles=None, names=NAMES):
     """Rank the spots of these beliefs, with nothing drawn."""
     if scribbles is None:
         scribbles = np.full(probabilities.shape[1:], UNLABELED, np.uint8)
-    return rank_spots(probabilities, normalized_entropy(probabilities), scribbles, names)
+    return rank_spots(probabilities, scribbles, names)
 
 
 def with_blob(probabilities, row, column, doubt=0.5, size_px=12):

@@ -13,7 +13,8 @@ from backend.annotation.label_config import SCRIBBLE, LabelConfig
 from backend.annotation.rle import decode_mask
 from backend.annotation.tasks import BRUSH, Region, SentRegion, Touch
 from backend.arrays import UNLABELED, LabelMap, Mask
-from backend.errors import InvalidTaskError
+from backend.errors import InvalidImageError, InvalidTaskError
+from backend.microscope.images import check_size
 
 _OPAQUE = 128  # the editor's rims are half transparent: from here on a pixel is painted
 _HALF_PX = 0.5  # the least radius; from the center of a pixel to its edge
@@ -137,7 +138,19 @@ def _why_not_weak(region: Region, config: LabelConfig, *, was_ours: bool) -> str
         return f"it was not painted by hand (origin {region.origin!r})"
     if region.label not in config.materials:
         return f"{region.label!r} is no material of this project"
+    try:
+        _check_mask(region)
+    except (InvalidTaskError, InvalidImageError) as error:
+        return str(error)
     return None
+
+
+def _check_mask(region: Region) -> None:
+    """Raise unless the region is of a possible size, and its mask can be read."""
+    if region.shape:
+        check_size(*region.shape)
+        if region.rle:
+            decode_mask(region.rle, region.shape)
 
 
 def _decode(region: Region, rle: Sequence[int], shape: tuple[int, int]) -> Mask:

@@ -43,7 +43,7 @@ class Prediction:
     """What a guide believes about its image."""
 
     probabilities: Probabilities  # (C, H, W), summing to 1 over C
-    label_map: LabelMap  # (H, W), the likeliest class
+    label_map: LabelMap  # (H, W), the likeliest class; UNLABELED as long as nothing is known
     uncertainty: UncertaintyMap  # (H, W), 0 sure to 1 undecided
     spots: tuple[Spot, ...]  # where to scribble next, most uncertain first
 
@@ -111,6 +111,12 @@ class Guide:
         network = self._network.nbytes if "_network" in self.__dict__ else 0
         return sum(array.nbytes for array in maps) + network
 
+    @property
+    def can_learn(self) -> bool:
+        """Two classes are drawn: there is something to tell apart."""
+        drawn = self._scribbles[self._scribbles != UNLABELED]
+        return drawn.size > 0 and bool((drawn != drawn[0]).any())
+
     def update(self, scribbles: LabelMap) -> Prediction:
         """Answer from all scribbles drawn so far.
 
@@ -125,7 +131,7 @@ class Guide:
         """
         self._check(scribbles)
         self._scribbles[: self.shape[0], : self.shape[1]] = scribbles
-        if not self._can_learn():
+        if not self.can_learn:
             return self._undecided()
         self._answer_before = self._answer
         beliefs = classify_cells(self._features, self._scribbles, self.classes, self.seed)
@@ -138,10 +144,10 @@ class Guide:
 
     def train(self, steps: int) -> None:
         """Let the network learn from the scribbles of the last `update`."""
-        if not self._can_learn():
+        if not self.can_learn:
             return
-        # The inference result has seen the strokes, so its accuracy there would always be 1:
-        # each stroke is held against what the guide had answered before it was drawn.
+        # The inference result has seen the strokes, so its accuracy there would always be 1: they
+        # are held against the answer of the turn before, which had not seen the newest of them.
         drawn = self._scribbles != UNLABELED
         inference = np.where(drawn, self._answer_before, self._inference)
         self._network.train(self._scribbles, inference, steps)
@@ -149,7 +155,7 @@ class Guide:
 
     def predict(self) -> Prediction:
         """Answer with what is believed by now."""
-        if not self._can_learn():
+        if not self.can_learn:
             return self._undecided()
         self._answer = self._inference
         if "_network" in self.__dict__ and self._network.trained_steps:
@@ -162,7 +168,7 @@ class Guide:
             probabilities,
             probabilities.argmax(axis=0).astype(np.uint8),
             uncertainty,
-            rank_spots(probabilities, uncertainty, scribbles, self.class_names),
+            rank_spots(probabilities, scribbles, self.class_names),
         )
 
     def save(self, path: Path) -> None:
@@ -186,16 +192,11 @@ class Guide:
         if unknown.size:
             raise ValueError(f"class {unknown[0]} is drawn, but there are only {self.classes}")
 
-    def _can_learn(self) -> bool:
-        """Two classes are drawn: there is something to tell apart."""
-        drawn = self._scribbles[self._scribbles != UNLABELED]
-        return drawn.size > 0 and bool((drawn != drawn[0]).any())
-
     def _undecided(self) -> Prediction:
         even = self._even()[:, : self.shape[0], : self.shape[1]]
         return Prediction(
             even,
-            even.argmax(axis=0).astype(np.uint8),
+            np.full(self.shape, UNLABELED, np.uint8),
             np.ones(self.shape, np.float32),
             first_spots(self._features, self.shape, self.classes, self.seed),
         )

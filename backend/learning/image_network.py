@@ -29,7 +29,7 @@ class TrainingSettings:
     encoder_learning_rate: float = 1e-3
     decoder_learning_rate: float = 5e-3
     encoder_weights: networks.EncoderWeights = "imagenet"
-    obal: obal.ObalSettings = field(default_factory=lambda: obal.ObalSettings(background_share=0.8))
+    obal: obal.ObalSettings = field(default_factory=obal.ObalSettings)
 
 
 class ImageNetwork:

@@ -6,7 +6,7 @@ function a condition, all of them pure.
 
 Words: the *foreground* are the pixels somebody drew on, the *background* all others. The *inference
 result* is what was believed before this training: on the foreground the guide's last answer (at the
-first turn all classes are equally likely), on the background the pixel classifier's new one.
+first turn all classes are equally likely), on the background what classifier and prior say now.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ObalSettings:
     uncertainty_max: float = 0.95
     """Above this an unlabeled pixel loses no more weight by being more uncertain."""
 
-    background_share: float = 0.5
+    background_share: float = 0.8
     """Largest share of the total weight that unlabeled pixels may have."""
 
     def __post_init__(self) -> None:

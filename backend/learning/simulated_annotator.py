@@ -6,7 +6,7 @@ dabs of the true material where the method is most uncertain and most visibly wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,7 +119,9 @@ def touch_up(
         dab(scribbles[window], seen, at, min(radius_px, depth[at]))
 
 
-def dab(scribbles: LabelMap, truth: LabelMap, at: tuple[np.integer, ...], radius_px: float) -> None:
+def dab(
+    scribbles: LabelMap, truth: LabelMap, at: Sequence[np.integer | int], radius_px: float
+) -> None:
     """Paint a disc around (row, column), in place, where the material is that of its middle."""
     reach = int(radius_px) + 1
     row, column = (int(i) for i in at)

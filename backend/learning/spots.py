@@ -38,14 +38,13 @@ class Spot:
     height: int
     width: int
     score: float
-    """Mean uncertainty in the box, 0 to 1."""
+    """Mean doubt in the box, 0 to 1."""
     reason: str
     """Why, in words, e.g. "Metal or Oxide, 48/47 %"."""
 
 
 def rank_spots(
     probabilities: Probabilities,
-    uncertainty: UncertaintyMap,
     scribbles: LabelMap,
     class_names: Sequence[str],
 ) -> tuple[Spot, ...]:
@@ -53,7 +52,6 @@ def rank_spots(
 
     Args:
         probabilities: Shape (C, H, W).
-        uncertainty: 0 to 1. Shape (H, W).
         scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
         class_names: What to call the classes in the reasons.
 
@@ -65,7 +63,7 @@ def rank_spots(
     for row, column, size in _best_boxes(doubt):
         rows, columns = slice(row, row + size), slice(column, column + size)
         reason = _reason(probabilities[:, rows, columns], doubt[rows, columns], class_names)
-        score = float(uncertainty[rows, columns].mean())
+        score = float(doubt[rows, columns].mean())
         spots.append(Spot(row, column, size, size, score, reason))
     return tuple(spots)
 
