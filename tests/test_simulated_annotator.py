@@ -5,13 +5,18 @@ import pytest
 
 from backend.arrays import UNLABELED
 from backend.learning.simulated_annotator import (
+    Annotator,
     Habits,
+    box_window,
     correct,
     dab,
     depth_px,
     first_strokes,
+    scatter,
+    split_strokes,
     uncertain_windows,
 )
+from backend.learning.spots import Spot
 
 
 @pytest.fixture
@@ -96,3 +101,116 @@ def test_dab_stays_in_its_material(truth):
 def test_depth_counts_the_border_of_the_image():
     """A stroke should keep away from it as well."""
     assert depth_px(np.ones((3, 3), bool)).tolist() == [[1, 1, 1], [1, 2, 1], [1, 1, 1]]
+
+
+def spot(row, column, size=24):
+    """A recommended box."""
+    return Spot(row, column, size, size, 1.0, "")
+
+
+def wrong_share(annotator, truth):
+    """Share of the drawn pixels that have another class than the truth."""
+    drawn = annotator.scribbles != UNLABELED
+    return (annotator.scribbles[drawn] != truth[drawn]).mean()
+
+
+def take_turns(name, truth, seed=0, turns=4):
+    """Begin, then react to an undecided answer with a box where three materials meet."""
+    annotator = Annotator(name, truth, seed)
+    annotator.begin()
+    for _ in range(turns):
+        probabilities = np.full((3, *truth.shape), 1 / 3, np.float32)
+        annotator.react(probabilities, [spot(48, 48)])
+    return annotator
+
+
+@pytest.mark.parametrize("name", ["careful", "spots", "random"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_annotators_who_do_not_err_draw_what_is_true(truth, name, seed):
+    """Whatever they look at."""
+    assert wrong_share(take_turns(name, truth, seed), truth) == 0
+
+
+def test_erring_annotator_errs_now_and_then(truth):
+    """Some strokes have another material, or reach across a border; most don't."""
+    shares = [wrong_share(take_turns("erring", truth, seed), truth) for seed in range(8)]
+    assert np.count_nonzero(shares) >= 6
+    assert np.mean(shares) < 0.2
+
+
+def test_hand_shakes_across_a_border(truth):
+    """A dab in a thin liner reaches into its neighbors, but only so far."""
+    truth[:60, 60:66] = 2
+    annotator = Annotator("spots", truth, 0)
+    annotator._habits = Habits(shake_px=3)
+    for _ in range(20):
+        annotator.react(np.full((3, *truth.shape), 1 / 3, np.float32), [spot(20, 51)])
+    across = (annotator.scribbles == 2) & (truth != 2)
+    assert across[:, 57:60].any()
+    assert across[:, 66:69].any()
+    assert not across[:60, :57].any()
+    assert not across[:60, 69:].any()
+
+
+def test_slips_name_materials_that_exist(truth):
+    """A wrong key, not one that has no material."""
+    annotator = Annotator("erring", np.where(truth == 1, 5, truth).astype(np.uint8), 0)
+    annotator._habits = Habits(slip_share=1)
+    annotator.begin()
+    assert set(np.unique(annotator.scribbles).tolist()) <= {0, 2, 5, UNLABELED}
+    drawn = annotator.scribbles != UNLABELED
+    assert (annotator.scribbles[drawn] != np.where(truth == 1, 5, truth)[drawn]).all()
+
+
+def test_follower_of_spots_draws_nowhere_else(truth):
+    """But for the first strokes."""
+    annotator = Annotator("spots", truth, 0)
+    annotator.begin()
+    before = annotator.scribbles.copy()
+    annotator.react(np.full((3, *truth.shape), 1 / 3, np.float32), [spot(48, 48)])
+    changed = annotator.scribbles != before
+    assert changed[box_window(spot(48, 48))].sum() == changed.sum() > 0
+
+
+def test_nothing_recommended_nothing_drawn(truth):
+    """Neither by who follows the spots, nor by who draws as much elsewhere."""
+    for name in ("spots", "random"):
+        annotator = Annotator(name, truth, 0)
+        annotator.begin()
+        strokes = annotator.strokes
+        annotator.react(np.full((3, *truth.shape), 1 / 3, np.float32), [])
+        assert annotator.strokes == strokes
+
+
+def test_scattered_boxes_keep_their_size_and_lie_inside():
+    """All over the image, up to its borders."""
+    rng = np.random.default_rng(0)
+    boxes = [box for _ in range(200) for box in scatter([spot(0, 0)], (30, 60), rng)]
+    assert all((box.height, box.width) == (24, 24) for box in boxes)
+    assert {box.row for box in boxes} == set(range(7))
+    assert (min(box.column for box in boxes), max(box.column for box in boxes)) == (0, 36)
+
+
+def test_seeds_begin_elsewhere(truth):
+    """The first as the duel does; the same seed begins at the same place."""
+    begun = [take_turns("careful", truth, seed, turns=0).scribbles for seed in (0, 1, 2, 1)]
+    assert (begun[0] == first_strokes(truth, np.random.default_rng(0))).all()
+    assert (begun[1] == begun[3]).all()
+    assert len({scribbles.tobytes() for scribbles in begun}) == 3
+
+
+def test_touching_strokes_of_two_classes_are_two():
+    """And apart ones of one class as well."""
+    drawn = np.full((8, 8), UNLABELED, np.uint8)
+    drawn[0, :4], drawn[0, 4:], drawn[5, 5] = 0, 1, 0
+    assert sorted((int(mask.sum()), label) for mask, label in split_strokes(drawn)) == [
+        (1, 0),
+        (4, 0),
+        (4, 1),
+    ]
+
+
+def test_strokes_are_counted(truth):
+    """One for each material at first."""
+    annotator = take_turns("careful", truth, turns=0)
+    assert annotator.strokes == 3

@@ -1,19 +1,22 @@
 """A simulated annotator: draws first strokes, then corrects what a method shows.
 
 Draws like the annotator of the duel by default: a cross in the widest part of each material, then
-dabs of the true material where the method is most uncertain and most visibly wrong.
+dabs of the true material where the method is most uncertain and most visibly wrong. Others err, or
+look at the recommended spots only, or at as many places chosen at random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from backend.arrays import UNLABELED, LabelMap, Mask, Probabilities
+from backend.learning.spots import Spot
 from backend.learning.uncertainty import normalized_entropy
 
 MIN_DEPTH_PX = 1.5
@@ -21,6 +24,10 @@ MIN_DEPTH_PX = 1.5
 MIN_STROKE_DEPTH_PX = 2.0
 MIN_ERROR_PX = 60
 """An error of fewer pixels is overlooked."""
+SLIP_SHARE = 0.05
+SHAKE_PX = 2
+
+AnnotatorName = Literal["careful", "erring", "spots", "random"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,68 @@ class Habits:
     window_px: int = 48
     errors: int = 2
     """How many of the largest errors are corrected each turn."""
+    wander: float = 0.0
+    """0: first strokes begin where a material is widest; 1: anywhere in it."""
+    slip_share: float = 0.0
+    """Share of the strokes that are given another material than was meant."""
+    shake_px: int = 0
+    """How far a stroke may land from where it was meant, in rows and in columns."""
+
+
+class Annotator:
+    """Draws on one image, turn by turn.
+
+    "careful" draws what is true where the answer is uncertain or wrong; "erring" the same, with
+    slips and a shaking hand; "spots" inside the boxes that are recommended, and nowhere else;
+    "random" inside as many boxes of that size, anywhere.
+    """
+
+    def __init__(self, name: AnnotatorName, truth: LabelMap, seed: int) -> None:
+        """Look at an image.
+
+        Args:
+            name: Who draws.
+            truth: Class per pixel, `UNLABELED` where it is unknown. Shape (H, W).
+            seed: 0 begins where each material is widest, as the annotator of the duel does; others
+                begin anywhere it is at least half as wide.
+        """
+        self.name = name
+        self.scribbles = np.full(truth.shape, UNLABELED, np.uint8)  # (H, W), all that is drawn
+        self.strokes = 0  # how many were drawn
+        self._truth = truth
+        self._rng = np.random.default_rng(seed)
+        self._habits = Habits(wander=0.5 if seed else 0.0)
+        if name == "erring":
+            self._habits = replace(self._habits, slip_share=SLIP_SHARE, shake_px=SHAKE_PX)
+
+    def begin(self) -> None:
+        """Draw the first strokes."""
+        self._lay_over(first_strokes(self._truth, self._rng, self._habits))
+
+    def react(self, probabilities: Probabilities, spots: Sequence[Spot]) -> None:
+        """Draw what an answer calls for; shape (C, H, W), and its recommended spots."""
+        sheet = np.full(self._truth.shape, UNLABELED, np.uint8)
+        if self.name in ("spots", "random"):
+            boxes = spots if self.name == "spots" else scatter(spots, self._truth.shape, self._rng)
+            predicted = probabilities.argmax(axis=0)
+            for box in boxes:
+                touch_up(sheet, self._truth, predicted, box_window(box), self._habits.dab_px)
+        else:
+            correct(sheet, self._truth, probabilities, self._habits)
+        self._lay_over(sheet)
+
+    def _lay_over(self, sheet: LabelMap) -> None:
+        """Add what was drawn in one turn; later strokes win."""
+        strokes = split_strokes(sheet)
+        labels = _materials(self._truth)
+        for stroke, meant in strokes:
+            mask, label = stroke, meant
+            if self._habits.shake_px:
+                mask = _shifted(stroke, self._rng, self._habits.shake_px)
+            if len(labels) > 1 and self._rng.random() < self._habits.slip_share:
+                label = int(self._rng.choice([other for other in labels if other != meant]))
+            self.scribbles[mask] = label
+        self.strokes += len(strokes)
 
 
 def depth_px(mask: Mask) -> NDArray[np.float64]:
@@ -54,6 +123,8 @@ def first_strokes(
     for label in _materials(truth):
         depth = depth_px(truth == label)
         middle = np.unravel_index((depth + 0.01 * rng.random(depth.shape)).argmax(), depth.shape)
+        if habits.wander:
+            middle = tuple(rng.choice(np.argwhere(depth >= (1 - habits.wander) * depth.max())))
         for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
             for step in range(habits.stroke_px):
                 row, column = middle[0] + row_step * step, middle[1] + column_step * step
@@ -119,6 +190,41 @@ def touch_up(
         dab(scribbles[window], seen, at, min(radius_px, depth[at]))
 
 
+def scatter(
+    spots: Sequence[Spot], shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[Spot, ...]:
+    """Move each box to a place chosen at random, inside an image of this (height, width)."""
+    return tuple(
+        replace(
+            spot,
+            row=int(rng.integers(shape[0] - spot.height + 1)),
+            column=int(rng.integers(shape[1] - spot.width + 1)),
+        )
+        for spot in spots
+    )
+
+
+def box_window(spot: Spot) -> tuple[slice, slice]:
+    """Rows and columns of a box."""
+    rows = slice(spot.row, spot.row + spot.height)
+    return rows, slice(spot.column, spot.column + spot.width)
+
+
+def split_strokes(scribbles: LabelMap) -> list[tuple[Mask, int]]:
+    """Tell strokes apart: connected pixels of one class, and the class.
+
+    Example:
+        >>> drawn = np.array([[0, 0, 255, 1], [255, 255, 255, 1], [0, 255, 255, 255]], np.uint8)
+        >>> [(int(mask.sum()), label) for mask, label in split_strokes(drawn)]
+        [(2, 0), (1, 0), (2, 1)]
+    """
+    strokes = []
+    for label in _materials(scribbles):
+        parts, count = ndi.label(scribbles == label, np.ones((3, 3)))
+        strokes += [(parts == part, label) for part in range(1, count + 1)]
+    return strokes
+
+
 def dab(
     scribbles: LabelMap, truth: LabelMap, at: Sequence[np.integer | int], radius_px: float
 ) -> None:
@@ -149,6 +255,16 @@ def _fix_largest_errors(
             depth = ndi.distance_transform_edt(where & (truth == label))
             at = np.unravel_index(depth.argmax(), depth.shape)
             dab(scribbles, truth, at, float(np.clip(depth[at], 2, 5)))
+
+
+def _shifted(mask: Mask, rng: np.random.Generator, reach_px: int) -> Mask:
+    """Move a stroke by up to `reach_px` in rows and in columns; none of it is lost at a border."""
+    rows, columns = np.nonzero(mask)
+    down, right = rng.integers(-reach_px, reach_px + 1, 2)
+    moved = np.zeros_like(mask)
+    height, width = mask.shape
+    moved[(rows + down).clip(0, height - 1), (columns + right).clip(0, width - 1)] = True
+    return moved
 
 
 def _materials(truth: LabelMap) -> list[int]:

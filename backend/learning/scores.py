@@ -1,0 +1,80 @@
+"""How right a segmentation is: label map, truth and recommended spots → a few numbers.
+
+Pixels whose truth is unknown count nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from backend.arrays import UNLABELED, LabelMap, Mask
+from backend.learning.simulated_annotator import box_window
+from backend.learning.spots import Spot
+
+EDGE_BAND_PX = 3
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How right one answer is, all from 0 to 1; NaN where there is no such pixel."""
+
+    accuracy: float
+    """Share of the pixels that are right."""
+    mean_iou: float
+    """Intersection over union, mean of the classes that the truth holds."""
+    edge_band_accuracy: float
+    """Share that is right within `EDGE_BAND_PX` of a true edge, where CDs are measured."""
+    error_in_spots: float
+    """Share that is wrong inside the recommended boxes."""
+    error_elsewhere: float
+
+
+def score(label_map: LabelMap, truth: LabelMap, spots: Sequence[Spot]) -> Scores:
+    """Hold an answer against the truth, both (H, W)."""
+    known = truth != UNLABELED
+    right = label_map == truth
+    recommended = np.zeros(truth.shape, bool)
+    for spot in spots:
+        recommended[box_window(spot)] = True
+    return Scores(
+        accuracy=_share(right, known),
+        mean_iou=mean_iou(label_map, truth),
+        edge_band_accuracy=_share(right, edge_band(truth) & known),
+        error_in_spots=_share(~right, recommended & known),
+        error_elsewhere=_share(~right, ~recommended & known),
+    )
+
+
+def mean_iou(label_map: LabelMap, truth: LabelMap) -> float:
+    """Intersection over union, mean of the classes in `truth`; both (H, W).
+
+    Example:
+        >>> mean_iou(np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 255]]))
+        0.5
+    """
+    known = truth != UNLABELED
+    ious = []
+    for label in np.unique(truth[known]):
+        shown, true = (label_map == label) & known, truth == label
+        ious.append(np.count_nonzero(shown & true) / np.count_nonzero(shown | true))
+    return float(np.mean(ious)) if ious else float("nan")
+
+
+def edge_band(truth: LabelMap) -> Mask:
+    """Pixels within `EDGE_BAND_PX` of a border between two known classes. (H, W) -> (H, W)."""
+    edge = np.zeros(truth.shape, bool)
+    edge[:-1] |= _differ(truth[:-1], truth[1:])
+    edge[:, :-1] |= _differ(truth[:, :-1], truth[:, 1:])
+    return ndi.binary_dilation(edge, iterations=EDGE_BAND_PX)
+
+
+def _differ(first: LabelMap, second: LabelMap) -> Mask:
+    return (first != second) & (first != UNLABELED) & (second != UNLABELED)
+
+
+def _share(hits: Mask, region: Mask) -> float:
+    return float(hits[region].mean()) if region.any() else float("nan")
