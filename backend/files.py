@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
+
+UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, BadZipFile,
+              zlib.error)  # fmt: skip
+"""What NumPy and zipfile raise for half a file, a changed byte, or the file of another version."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

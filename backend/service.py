@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cachetools import LRUCache
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.image_sources import ImageSource
@@ -33,6 +33,8 @@ from backend.annotation.tasks import (
 )
 from backend.arrays import UNLABELED, LabelMap
 from backend.errors import InvalidTaskError, LabelStudioError
+from backend.feature_cache import FeatureCache
+from backend.guide_cache import GuideCache
 from backend.jobs import LatestOnly
 from backend.learning.guide import Guide, Prediction
 from backend.learning.spots import Spot
@@ -92,8 +94,10 @@ class GuideService:
         self._store = GuideStore(settings.model_dir)
         self._jobs = LatestOnly()
         self._make_guide = make_guide
-        cache_bytes = settings.guide_cache_mb * 1e6
-        self._guides: LRUCache[Any, Guide] = LRUCache(cache_bytes, lambda guide: guide.nbytes)
+        self._guides = GuideCache(settings.guide_cache_mb * 1e6, self._let_go)
+        self._features = FeatureCache(
+            settings.model_dir / "features", settings.feature_cache_mb * 1e6
+        )
 
     def close(self) -> None:
         """Finish the training that runs, and close the state."""
@@ -128,7 +132,10 @@ class GuideService:
         config = parse_label_config(label_config)
         prompt_ids = {region.id for region in parse_prompts(context)}
         if not prompt_ids:
-            return [self._answer_known(task, config) for task in tasks]
+            answers = [self._answer_known(task, config) for task in tasks]
+            if len(tasks) == 1:  # somebody opens it; a batch is "Retrieve Predictions"
+                self._open_when_idle(tasks[0], config)
+            return answers
         parsed = [parse_task(task, config.image_key) for task in tasks]
         return [self._answer_ask(task, config, prompt_ids) for task in parsed]
 
@@ -153,7 +160,7 @@ class GuideService:
         training = self._jobs.submit(
             ("submission", task_id), lambda: self._learn_submission(annotation_id, task_id)
         )
-        training.add_done_callback(lambda future: _log_failure(task_id, future))
+        training.add_done_callback(lambda f: _log_failure(f"task {task_id} was not learned", f))
         return training
 
     def _answer_ask(self, task: Task, config: LabelConfig, prompt_ids: set[str]) -> Json:
@@ -244,39 +251,54 @@ class GuideService:
         drawn = np.unique(scribbles[scribbles != UNLABELED])
         self._store.save_prediction(key, stored)
         if guide.can_learn:
-            self._train_when_idle(key, guide, TRAINING_STEPS)
+            self._train_when_idle(key, TRAINING_STEPS)
         logger.info(
             "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
             task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
         )  # fmt: skip
         return Turn(prediction, stored.score, len(drawn))
 
-    def _train_when_idle(self, key: str, guide: Guide, steps: int) -> None:
+    def _train_when_idle(self, key: str, steps: int) -> None:
         """Go on training between two asks, in rounds; the next answer is the better for it."""
 
         def train() -> None:
-            if not guide.can_learn:  # the strokes were erased meanwhile
+            guide = self._guides.get(key)  # a job that held it would keep it in memory
+            if guide is None or not guide.can_learn:  # let go, or the strokes were erased
                 return
             guide.train(min(ROUND_STEPS, steps))
-            self._remember(key, guide)
+            self._guides.keep(key, guide)
             if steps > ROUND_STEPS and not self._jobs.closed:
-                self._train_when_idle(key, guide, steps - ROUND_STEPS)
+                self._train_when_idle(key, steps - ROUND_STEPS)
             else:
                 self._store.save_prediction(key, _to_store(guide.predict()))
                 guide.save(self._store.weights_path(key))
 
         training = self._jobs.submit(("train", key), train, when_idle=True)
-        training.add_done_callback(lambda future: _log_failure(key, future))
+        training.add_done_callback(lambda f: _log_failure(f"task {key} was not learned", f))
+
+    def _open_when_idle(self, body: Json, config: LabelConfig) -> None:
+        """Prepare for the first ask while the annotator draws; of several tasks, for the newest."""
+        with suppress(RuntimeError):  # the server is shutting down
+            opening = self._jobs.submit(
+                "open",
+                lambda: self._open_guide(parse_task(body, config.image_key), config),
+                when_idle=True,
+            )
+            sentence = f"task {body.get('id')} was not opened ahead"
+            opening.add_done_callback(lambda f: _log_failure(sentence, f))
 
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""
         key = self._key(task, config)
-        guide: Guide | None = self._guides.get(key)
+        guide = self._guides.get(key)
         if guide is not None:
             return guide
         content = self._images.read(task.image)
         guide = self._make_guide(
-            decode_image(content), len(config.materials), class_names=config.materials
+            decode_image(content),
+            len(config.materials),
+            class_names=config.materials,
+            describe=self._features.features,
         )
         weights = self._store.weights_path(key)
         if weights.exists():
@@ -284,15 +306,17 @@ class GuideService:
                 guide.load(weights)
             except ValueError as error:
                 logger.warning("task %d starts afresh: %s", task.id, error)
-        self._remember(key, guide)
+        self._guides.keep(key, guide)
         return guide
 
-    def _remember(self, key: str, guide: Guide) -> None:
-        """Keep a guide in memory; again when it has grown, so that the cache counts what it is."""
-        if guide.nbytes <= self._guides.maxsize:
-            self._guides[key] = guide
-        else:
-            self._guides.pop(key, None)
+    def _let_go(self, key: str, guide: Guide) -> None:
+        """Put on disk what a guide that leaves memory has learned since it was last there."""
+        if not guide.has_unsaved_training:
+            return
+        try:
+            guide.save(self._store.weights_path(key))
+        except OSError as error:  # must not cost another task its answer
+            logger.warning("task %s: its training is lost: %s", key, error)
 
     def _answer_turn(self, task_id: int, config: LabelConfig, turn: Turn, notice: str = "") -> Json:
         prediction = turn.prediction
@@ -338,11 +362,11 @@ def _to_store(prediction: Prediction) -> StoredPrediction:
     return StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
 
 
-def _log_failure(task: int | str, training: Future[Any]) -> None:
-    """Say why a training failed that nobody waits for."""
-    error = None if training.cancelled() else training.exception()
+def _log_failure(sentence: str, work: Future[Any]) -> None:
+    """Say why work failed that nobody waits for."""
+    error = None if work.cancelled() else work.exception()
     if error is not None:
-        logger.error("task %s was not learned: %s: %s", task, type(error).__name__, error)
+        logger.error("%s: %s: %s", sentence, type(error).__name__, error)
 
 
 def _id_in(body: Json, name: str) -> int:

@@ -36,8 +36,10 @@ class Settings(BaseSettings):
     """How long to wait for the draft that holds the newest strokes."""
     answer_timeout_s: float = Field(default=60, gt=0)
     """Hard stop of an interactive answer; Label Studio itself gives up after 100 s."""
-    guide_cache_mb: float = Field(default=2000, ge=0)
-    """Memory for the guides of open tasks."""
+    guide_cache_mb: float = Field(default=1000, ge=0)
+    """Memory for the guides of open tasks; the one used last is always kept."""
+    feature_cache_mb: float = Field(default=1000, ge=0)
+    """Disk space for the features of images; 13 MB for 1024 x 1024 px."""
 
     @field_validator("log_level")
     @classmethod

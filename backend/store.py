@@ -12,12 +12,10 @@ import json
 import logging
 import sqlite3
 import threading
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -25,14 +23,10 @@ from sqlite_utils import Database
 
 from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import LabelMap, UncertaintyMap
-from backend.files import write_atomically
+from backend.files import UNREADABLE, write_atomically
 from backend.learning.spots import Spot
 
 logger = logging.getLogger(__name__)
-
-# what NumPy and zipfile raise for half a file, a changed byte, or the file of another version
-_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, BadZipFile,
-               zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,5 +167,5 @@ def _decode_prediction(content: bytes) -> StoredPrediction:
                 arrays["uncertainty"].astype(np.float32) / 255,
                 tuple(Spot(**spot) for spot in json.loads(str(arrays["spots"]))),
             )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

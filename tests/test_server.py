@@ -177,23 +177,6 @@ def test_guide_goes_on_from_its_weights_after_a_restart(start, label_studio, set
     assert [path.name for path in loaded] == ["guide.safetensors"]
 
 
-@pytest.mark.parametrize(("cache_mb", "kept"), [(2000, True), (20, False)])
-def test_cache_counts_a_guide_with_its_network(start, label_studio, settings, cache_mb, kept):
-    """A network comes with the training: a guide that has grown beyond the limit is let go."""
-    guides = []
-
-    def make_guide(*arguments, **options):
-        guides.append(SMALL_GUIDE(*arguments, **options))
-        return guides[-1]
-
-    app = start(make_guide, guide_cache_mb=cache_mb)
-    task = label_studio.task(drafts=[draft(*STROKES, prompt())])
-    ask(app, task)
-    weights_of(settings)
-    assert set(masks_of(ask(app, task))) == {"Si", "Oxide"}
-    assert (len(guides) == 1) == kept
-
-
 def test_damaged_weights_cost_nothing_but_a_warning(start, label_studio, settings, caplog):
     """A truncated checkpoint is not fatal."""
     task = label_studio.task(drafts=[draft(*STROKES, prompt())])

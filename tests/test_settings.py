@@ -23,6 +23,7 @@ VARIABLES = {
     "DRAFT_TIMEOUT_S": ("0", 0),
     "ANSWER_TIMEOUT_S": ("2.5", 2.5),
     "GUIDE_CACHE_MB": ("0", 0),
+    "FEATURE_CACHE_MB": ("0", 0),
 }
 
 

@@ -8,7 +8,7 @@ the network learns the image. Overfits on purpose: a guide serves no other image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.arrays import MAX_CLASSES, UNLABELED, LabelMap, Probabilities, UncertaintyMap
+from backend.arrays import (
+    MAX_CLASSES,
+    UNLABELED,
+    CellFeatures,
+    GrayImage,
+    LabelMap,
+    Probabilities,
+    UncertaintyMap,
+)
 from backend.learning.image_network import ImageNetwork, TrainingSettings
 from backend.learning.networks import pad_image
 from backend.learning.pixel_classifier import cell_features, classify_cells
@@ -70,6 +78,7 @@ class Guide:
         class_names: Sequence[str] = (),
         settings: GuideSettings | None = None,
         seed: int = 0,
+        describe: Callable[[GrayImage], CellFeatures] = cell_features,
     ) -> None:
         """Prepare all that does not depend on strokes.
 
@@ -79,6 +88,7 @@ class Guide:
             class_names: What to call them in reasons; "class 0", ... when left out.
             settings: How to learn.
             seed: The same seed, image and strokes give the same predictions.
+            describe: Computes the features of the cells, or remembers them.
 
         Raises:
             InvalidImageError: The image is not one that can be learned.
@@ -95,7 +105,7 @@ class Guide:
         gray = to_gray(image)
         self.shape: tuple[int, int] = (gray.shape[0], gray.shape[1])
         self._image = pad_image(gray)
-        self._features = cell_features(self._image)
+        self._features = describe(self._image)
         self._scribbles = np.full(self._image.shape, UNLABELED, np.uint8)
         self._inference = self._answer = self._answer_before = self._even()
 
@@ -110,6 +120,11 @@ class Guide:
         maps = (self._image, self._features, self._inference, self._answer, self._answer_before)
         network = self._network.nbytes if "_network" in self.__dict__ else 0
         return sum(array.nbytes for array in maps) + network
+
+    @property
+    def has_unsaved_training(self) -> bool:
+        """The network has learned something since it was saved or loaded."""
+        return "_network" in self.__dict__ and not self._network.is_saved
 
     @property
     def can_learn(self) -> bool:

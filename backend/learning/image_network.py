@@ -49,6 +49,7 @@ class ImageNetwork:
         self.classes = classes
         self.settings = settings
         self.trained_steps = 0
+        self.is_saved = True  # there is nothing to save yet
         self._settled = True  # BatchNorm has the statistics of the weights of now
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._input = networks.to_input(image).to(self._device)
@@ -89,6 +90,7 @@ class ImageNetwork:
             self._optimizer.step()
         self.trained_steps += steps
         self._settled = False
+        self.is_saved = False
 
     def probabilities(self) -> Probabilities:
         """What it believes of the whole image, shape (C, H, W)."""
@@ -106,6 +108,7 @@ class ImageNetwork:
         if not self._settled:
             self._settle_batch_norm()
         networks.save_weights(self._network, path, header)
+        self.is_saved = True
 
     def load(self, path: Path) -> None:
         """Go on from weights written by `save`.
@@ -116,6 +119,7 @@ class ImageNetwork:
         header = networks.load_weights(self._network, path)
         self.trained_steps = int(str(header.get("trained_steps", 0)))
         self._settled = True
+        self.is_saved = True
         self._optimizer = self._build_optimizer()
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
