@@ -91,7 +91,7 @@ def encode(prediction: backend.Prediction, case: Case) -> None:
 
 
 def share_of_stages(case: Case) -> dict[str, float]:
-    """Profile a first answer and one with a trained network; return percent of its time by stage.
+    """Profile a first answer, a later one and the network joining; return percent by stage.
 
     A profile sees the calling thread only, which waits where others work: its times are those of
     the clock. Only the shares are used, since profiling slows Python down.
@@ -103,6 +103,8 @@ def share_of_stages(case: Case) -> dict[str, float]:
     guide.train(STEPS)
     with profiled(shares, "later answer"):
         encode(guide.update(case.scribbles[1]), case)
+    with profiled(shares, "network joins"):
+        guide.predict()
     return shares
 
 
