@@ -311,12 +311,12 @@ class GuideService:
 
     def _let_go(self, key: str, guide: Guide) -> None:
         """Put on disk what a guide that leaves memory has learned since it was last there."""
-        if not guide.has_unsaved_training:
+        if guide.is_saved:
             return
         try:
             guide.save(self._store.weights_path(key))
         except OSError as error:  # must not cost another task its answer
-            logger.warning("task %s: its training is lost: %s", key, error)
+            logger.warning("task %s: what it learned is lost: %s", key, error)
 
     def _answer_turn(self, task_id: int, config: LabelConfig, turn: Turn, notice: str = "") -> Json:
         prediction = turn.prediction

@@ -29,16 +29,31 @@ def classes_of(truth):
     return np.unique(truth[truth != 255]).tolist()
 
 
+def strokes_in(boxes, truth, radius_px):
+    """Paint the widest material of each box, where the brush fits. boxes: slices; truth (H, W)."""
+    strokes = []
+    for box in boxes:
+        seen = np.full(truth.shape, 255, np.uint8)
+        seen[box] = truth[box]
+        depths = {label: depth(seen == label).max() for label in classes_of(seen)}
+        label = max(depths, key=depths.get)
+        if depths[label] >= radius_px:
+            strokes.append(stroke_inside(seen == label, label, radius_px))
+    return strokes
+
+
 def corrections(truth, shown, radius_px, count):
-    """Paint into the widest places where `shown` is wrong. truth, shown (H, W)."""
-    wrong = (shown != truth) & (truth != 255)
+    """Paint where `shown` is most wrong and the brush fits. truth, shown (H, W)."""
+    wrong = np.zeros(truth.shape, bool)
+    for label in classes_of(truth):
+        wrong |= (truth == label) & (shown != label) & (depth(truth == label) >= radius_px)
     strokes = []
     for _ in range(count):
         depths = {label: depth(wrong & (truth == label)).max() for label in classes_of(truth)}
         label = max(depths, key=depths.get)
-        if depths[label] < 2:  # borders of a pixel or two are the true limit of an image
+        if depths[label] < MIN_REACH_PX:
             break
-        stroke = stroke_inside(wrong & (truth == label), label, min(radius_px, depths[label] - 1))
+        stroke = stroke_inside(wrong & (truth == label), label, radius_px)
         wrong[near(stroke, truth.shape, MAX_REACH_PX)] = False  # the next one lies elsewhere
         strokes.append(stroke)
     return strokes

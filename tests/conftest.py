@@ -19,6 +19,7 @@ from loopback import loopback_server
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.projects import BackendAddress
 from backend.demo_servers import Keys, backend_server, label_studio, load_keys
+from backend.learning import prior_samples
 from backend.processes import free_port
 
 
@@ -45,6 +46,30 @@ def loopback():
     """Run a small HTTP server that a test can tell what to answer."""
     with loopback_server() as server:
         yield server
+
+
+class InThisProcess:
+    """A pool without processes, which would not see what a test has changed."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    map = staticmethod(map)
+
+
+@pytest.fixture
+def small_samples(monkeypatch):
+    """Samples of the prior are small, one in a shard, and drawn in this process."""
+    monkeypatch.setattr(prior_samples, "SIDE_PX", 128)
+    monkeypatch.setattr(prior_samples, "_DEVICE_SIDES_PX", (130, 200))
+    monkeypatch.setattr(prior_samples, "SAMPLES_A_SHARD", 1)
+    monkeypatch.setattr(prior_samples, "ProcessPoolExecutor", InThisProcess)
 
 
 @dataclass(frozen=True)

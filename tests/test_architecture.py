@@ -40,13 +40,14 @@ FLOW = [
     "learning.guide",
     "learning.simulated_annotator",
     "learning.scores",
+    "learning.prior_samples",
+    "learning.prior_training",
     "learning.labeled_images",
     "learning.peers",
     "learning.methods",
     "learning.replay",
     "learning.evaluation",
     "learning.evaluation_figures",
-    "learning.prior_samples",
     # the client
     "annotation.label_config",
     "annotation.rle",
@@ -89,7 +90,14 @@ HEAVY = {
     "sklearn": {"learning.peers", "learning.pixel_classifier", "learning.spots"},
     "sqlite_utils": {"store"},
     "tifffile": {"microscope.synthetic_files"},
-    "torch": {"learning.obal", "learning.networks", "learning.prior", "learning.image_network"},
+    "torch": {
+        "learning.obal",
+        "learning.networks",
+        "learning.prior",
+        "learning.prior_training",
+        "learning.image_network",
+        "learning.guide",
+    },
     "uvicorn": {"__main__"},
 }
 

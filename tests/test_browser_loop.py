@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotator import along, corrections, first_strokes, mean_iou
+from annotator import along, corrections, first_strokes, mean_iou, strokes_in
 from editor import Editor, log_in, open_browser
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -47,7 +47,7 @@ class Case:
 def gate_case():
     """A synthetic gate, 512 px."""
     drawn = make_image("gate", "A", seed=1)
-    png = as_png(drawn.image.astype(np.float32))
+    png = as_png(drawn.image)
     return Case("gate", DemoImage("gate.png", png), drawn.label_map, drawn.materials)
 
 
@@ -60,7 +60,7 @@ def ebc_case():
         np.asarray(Image.open(EBC / folder / "040617-3_S0410028.png"))[cut]
         for folder in ("images", "masks")
     )
-    png = as_png(image.astype(np.float32))
+    png = as_png(image)
     return Case("ebc", DemoImage("ebc.png", png), truth, EBC_MATERIALS)
 
 
@@ -120,8 +120,22 @@ def boxes_of(results):
     return [result for result in results if result["from_name"] == "uncertain"]
 
 
+def places_of(boxes):
+    """Rows and columns of boxes."""
+    places = []
+    for box in boxes:
+        value, height, width = box["value"], box["original_height"], box["original_width"]
+        top, left = value["y"] / 100 * height, value["x"] / 100 * width
+        rows = slice(round(top), round(top + value["height"] / 100 * height))
+        places.append((rows, slice(round(left), round(left + value["width"] / 100 * width))))
+    return places
+
+
 def annotate(editor, case):
-    """Paint, ask, and correct; return all strokes painted, and the answer to each ask."""
+    """Paint and ask, then paint in the boxes and where it is wrong, and ask again.
+
+    Returns all strokes painted, and the answer to each ask.
+    """
     radius_px = BRUSH_SCREEN_PX / 2 / editor.scale() + 2
     truth = paintable(editor, case)
     strokes = first_strokes(truth, radius_px)
@@ -132,7 +146,8 @@ def annotate(editor, case):
         editor.reject()  # its buttons on the image would catch a stroke that begins on them
         assert len(editor.regions()) == len(strokes)  # the scribbles survive, the prompt goes
         shown = label_map_of(answers[-1], case)
-        painted = corrections(truth, shown, radius_px, count=6)
+        painted = strokes_in(places_of(boxes_of(answers[-1])), truth, radius_px)
+        painted += corrections(truth, shown, radius_px, count=3)
         paint_all(editor, painted)
         strokes += painted
         answers.append(editor.ask(*PROMPT))

@@ -12,7 +12,7 @@ from backend import Guide, GuideSettings
 from backend.arrays import UNLABELED
 from backend.errors import InvalidImageError
 from backend.learning.image_network import ImageNetwork, TrainingSettings
-from backend.learning.simulated_annotator import first_strokes
+from backend.learning.simulated_annotator import correct, first_strokes
 from backend.microscope.synthetic import make_image
 
 QUICK = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=64))
@@ -148,7 +148,7 @@ def test_guide_improves_with_strokes(device):
 def test_training_joins_the_answer(device):
     """With the answer left to the network, steps make it better than none."""
     scribbles = np.where(np.arange(64)[:, None] % 8 < 2, TRUTH, UNLABELED).astype(np.uint8)
-    guide = Guide(device, 3, settings=GuideSettings(network_share=1))
+    guide = Guide(device, 3, settings=GuideSettings(network_share=1, min_agreement=0))
     guide.update(scribbles)
     guide.train(1)
     poor = guide.predict()
@@ -258,15 +258,52 @@ def test_scribbles_are_left_as_they_are():
 
 def test_saved_guide_goes_on(tmp_path, device):
     """Loaded into another guide, the network believes the same."""
-    settings = replace(QUICK, network_share=1)
+    settings = replace(QUICK, network_share=1, min_agreement=0)
     first, second = (Guide(device, 3, settings=settings, seed=seed) for seed in (1, 2))
     scribbles = np.where(np.arange(64)[:, None] % 8 < 2, TRUTH, UNLABELED).astype(np.uint8)
     first.update(scribbles)
     first.train(2)
+    expected = first.predict().probabilities
     first.save(tmp_path / "a.safetensors")
     second.load(tmp_path / "a.safetensors")
-    expected = first.predict().probabilities
     np.testing.assert_allclose(second.update(scribbles).probabilities, expected, atol=1e-6)
+
+
+def test_answer_before_survives_on_disk(tmp_path):
+    """A guide that was let go gives the next answer that it would have given in memory."""
+    first, second, other = quick_guide(), quick_guide(), quick_guide()
+    scribbles = strokes()
+    first.update(scribbles)
+    assert not first.is_saved
+    first.save(tmp_path / "a.safetensors")
+    assert first.is_saved
+    second.load(tmp_path / "a.safetensors")
+    more = with_one_more(scribbles)
+    expected = first.update(more).probabilities
+    np.testing.assert_allclose(second.update(more).probabilities, expected, atol=0.02)
+    assert np.abs(other.update(more).probabilities - expected).max() > 0.02
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((64, 96), 2), (SHAPE, 3)])
+def test_guide_of_something_else_is_refused(tmp_path, shape, classes):
+    """Another image or number of classes; the guide goes on with its own."""
+    quick_guide(layers(shape), classes=classes).save(tmp_path / "a.safetensors")
+    guide = quick_guide()
+    with pytest.raises(ValueError, match="of another image"):
+        guide.load(tmp_path / "a.safetensors")
+    assert guide.update(strokes()).label_map.shape == SHAPE
+
+
+def test_network_counts_once_it_has_learned():
+    """Not before it repeats most of what it was taught."""
+    guide = Guide(layers(), 2, settings=replace(QUICK, min_agreement=1.01))
+    answer = guide.update(strokes()).probabilities
+    guide.train(1)
+    np.testing.assert_array_equal(guide.predict().probabilities, answer)
+    willing = Guide(layers(), 2, settings=replace(QUICK, min_agreement=0))
+    willing.update(strokes())
+    willing.train(1)
+    assert np.abs(willing.predict().probabilities - answer).max() > 1e-3
 
 
 def test_memory_is_told():
@@ -314,8 +351,63 @@ def test_stroke_is_held_against_the_answer_before_it(monkeypatch):
     guide = quick_guide()
     answer = guide.update(scribbles).probabilities
     guide.train(1)
-    guide.update(scribbles)
+    guide.update(with_one_more(scribbles))
     guide.train(1)
     first, second = (inference[:, : SHAPE[0], : SHAPE[1]] for inference in seen)
     assert (first[:, drawn] == 0.5).all()
     assert (second[:, drawn] == answer[:, drawn]).all()
+
+
+def with_one_more(scribbles, label=1):
+    """Add a short stroke at the lower border."""
+    more = scribbles.copy()
+    more[-3:-1, 2:9] = label
+    return more
+
+
+def test_asking_again_without_a_new_stroke_changes_nothing():
+    """The answer before counts once, however often somebody asks."""
+    guide, scribbles = quick_guide(), strokes()
+    guide.update(scribbles)
+    second = guide.update(with_one_more(scribbles)).probabilities
+    third = guide.update(with_one_more(scribbles)).probabilities
+    np.testing.assert_array_equal(second, third)
+
+
+def test_erased_stroke_leaves_no_trace():
+    """A wrong stroke is undone: the answer is that of a guide which never saw it."""
+    guide, scribbles = quick_guide(), strokes()
+    guide.update(scribbles)
+    guide.update(with_one_more(scribbles, label=0))
+    undone = guide.update(scribbles).probabilities
+    np.testing.assert_array_equal(undone, quick_guide().update(scribbles).probabilities)
+
+
+def test_answer_before_steadies_the_next():
+    """The share that it has shows, but for classes drawn for the first time."""
+    settings = [replace(QUICK, previous_share=share, prior_share=0) for share in (0.0, 0.4)]
+    first = strokes(TRUTH.shape)
+    more = with_one_more(first, label=2)
+    answers = []
+    for setting in settings:
+        guide = Guide(TRUTH * 80, 3, settings=setting)
+        before = guide.update(first).probabilities
+        answers.append(guide.update(more).probabilities)
+    fresh, steady = answers
+    np.testing.assert_allclose(steady[2], fresh[2], atol=1e-5)
+    expected = 0.6 * fresh[:2] + 0.4 * before[:2] * (1 - fresh[2])
+    np.testing.assert_allclose(steady[:2], expected, atol=0.02)  # cells are averaged
+
+
+def test_more_correct_strokes_do_not_make_the_answer_worse():
+    """On this gate a forest alone loses 4 points and more at its second turn."""
+    drawn = make_image("gate", "A", seed=1)
+    guide = Guide(drawn.image, len(drawn.materials))
+    scribbles = first_strokes(drawn.label_map, np.random.default_rng(0))
+    accuracies = []
+    for _ in range(4):
+        prediction = guide.update(scribbles)
+        accuracies.append(np.mean(prediction.label_map == drawn.label_map))
+        correct(scribbles, drawn.label_map, prediction.probabilities)
+    assert np.diff(accuracies).min() > -0.005
+    assert accuracies[-1] > accuracies[0] + 0.01

@@ -84,26 +84,25 @@ def test_asking_twice_gives_the_same(image, scribbles):
     np.testing.assert_array_equal(network.probabilities(), network.probabilities())
 
 
-def test_saved_network_goes_on(tmp_path, image, scribbles):
-    """Loaded into another, it believes the same, and can learn on."""
+def test_restored_network_goes_on(image, scribbles):
+    """With the weights of another it believes the same, and can learn on."""
     settings = replace(SETTINGS, encoder_weights="random")
     first, second = (ImageNetwork(image, 3, settings, seed=seed) for seed in (1, 2))
     first.train(scribbles, certain(TRUTH), steps=2)
-    first.save(tmp_path / "a.safetensors")
-    second.load(tmp_path / "a.safetensors")
+    second.restore(first.weights(), first.trained_steps)
     np.testing.assert_allclose(second.probabilities(), first.probabilities(), atol=1e-6)
     assert second.trained_steps == 2
     second.train(scribbles, certain(TRUTH), steps=1)
     assert not np.allclose(second.probabilities(), first.probabilities(), atol=1e-3)
 
 
-def test_weights_of_other_classes_are_refused(tmp_path, image):
+def test_weights_of_other_classes_are_refused(image):
     """And the network goes on with its own."""
     settings = replace(SETTINGS, encoder_weights="random")
-    ImageNetwork(image, 4, settings, seed=0).save(tmp_path / "a.safetensors")
+    weights = ImageNetwork(image, 4, settings, seed=0).weights()
     network = ImageNetwork(image, 3, settings, seed=0)
     with pytest.raises(ValueError, match="for this network"):
-        network.load(tmp_path / "a.safetensors")
+        network.restore(weights, trained_steps=1)
     assert network.probabilities().shape == (3, SIDE_PX, SIDE_PX)
 
 

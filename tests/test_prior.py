@@ -62,16 +62,19 @@ def test_order_of_the_classes_does_not_matter():
 
 
 def test_planes_show_each_class_its_own_strokes():
-    """And those of the others apart; the strongest rival; the row from top to bottom."""
+    """And those of the others apart; the strongest rival; the row from top to bottom.
+
+    Nothing of the second class, which nobody drew.
+    """
     beliefs = np.zeros((3, 2, 2), np.float32)
     beliefs[:, 0, 0] = 0.5, 0.2, 0.3
     scribbles = np.full((4, 4), UNLABELED, np.uint8)
     scribbles[0, 0], scribbles[3, 3] = 0, 2
     full, cells = class_planes(np.full((4, 4), 0.75, np.float32), scribbles, beliefs)
     assert (full[:, 0] == 0.5).all()
-    assert full[:, 1:, 0, 0].tolist() == [[1, 0], [0, 1], [0, 1]]
-    assert full[:, 1:, 3, 3].tolist() == [[0, 1], [0, 1], [1, 0]]
-    np.testing.assert_allclose(cells[:, :2, 0, 0], [[0.5, 0.3], [0.2, 0.5], [0.3, 0.5]])
+    assert full[:, 1:, 0, 0].tolist() == [[1, 0], [0, 1]]
+    assert full[:, 1:, 3, 3].tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_allclose(cells[:, :2, 0, 0], [[0.5, 0.3], [0.3, 0.5]])
     assert cells[0, 2].tolist() == [[0, 0], [1, 1]]
 
 

@@ -10,11 +10,7 @@ from backend.learning.prior_samples import draw_sample, make_samples
 SIDE_PX = 128
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Small pictures."""
-    monkeypatch.setattr(prior_samples, "SIDE_PX", SIDE_PX)
-    monkeypatch.setattr(prior_samples, "_DEVICE_SIDES_PX", (130, 200))
+pytestmark = pytest.mark.usefixtures("small_samples")
 
 
 @pytest.mark.parametrize("device_share", [0, 1])
@@ -51,10 +47,8 @@ def test_same_seed_gives_the_same_sample():
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
 
 
-def test_shards_that_are_there_are_kept(tmp_path, monkeypatch):
+def test_shards_that_are_there_are_kept(tmp_path):
     """A run that was interrupted goes on; the samples are those of seed and number."""
-    monkeypatch.setattr(prior_samples, "SAMPLES_A_SHARD", 1)
-    monkeypatch.setattr(prior_samples, "ProcessPoolExecutor", InThisProcess)
     first = make_samples(tmp_path, count=2, seed=7, workers=1)
     (tmp_path / "7-0001.npz").unlink()
     kept = (tmp_path / "7-0000.npz").stat().st_mtime_ns
@@ -63,18 +57,3 @@ def test_shards_that_are_there_are_kept(tmp_path, monkeypatch):
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.beliefs, other.beliefs)
-
-
-class InThisProcess:
-    """A pool without processes, which would not see the small sizes."""
-
-    def __init__(self, *_, **__):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    map = staticmethod(map)

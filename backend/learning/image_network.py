@@ -5,8 +5,8 @@ Overfits on purpose: it serves no other image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -49,7 +49,6 @@ class ImageNetwork:
         self.classes = classes
         self.settings = settings
         self.trained_steps = 0
-        self.is_saved = True  # there is nothing to save yet
         self._settled = True  # BatchNorm has the statistics of the weights of now
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._input = networks.to_input(image).to(self._device)
@@ -90,7 +89,6 @@ class ImageNetwork:
             self._optimizer.step()
         self.trained_steps += steps
         self._settled = False
-        self.is_saved = False
 
     def probabilities(self) -> Probabilities:
         """What it believes of the whole image, shape (C, H, W)."""
@@ -98,28 +96,21 @@ class ImageNetwork:
             self._settle_batch_norm()
         return networks.predict_probabilities(self._network, self._input)
 
-    def save(self, path: Path) -> None:
-        """Write the weights, so that `load` can go on from here."""
-        header = {
-            "classes": self.classes,
-            "encoder_name": networks.ENCODER_NAME,
-            "trained_steps": self.trained_steps,
-        }
+    def weights(self) -> dict[str, Tensor]:
+        """Its weights by name, so that `restore` can go on from here."""
         if not self._settled:
             self._settle_batch_norm()
-        networks.save_weights(self._network, path, header)
-        self.is_saved = True
+        return dict(self._network.state_dict())
 
-    def load(self, path: Path) -> None:
-        """Go on from weights written by `save`.
+    def restore(self, weights: Mapping[str, Tensor], trained_steps: int) -> None:
+        """Go on from what `weights` gave after so many steps.
 
         Raises:
-            ValueError: They are damaged or belong to another number of classes.
+            ValueError: They belong to another network.
         """
-        header = networks.load_weights(self._network, path)
-        self.trained_steps = int(str(header.get("trained_steps", 0)))
+        networks.put_weights(self._network, weights)
+        self.trained_steps = trained_steps
         self._settled = True
-        self.is_saved = True
         self._optimizer = self._build_optimizer()
 
     def _build_optimizer(self) -> torch.optim.Optimizer:

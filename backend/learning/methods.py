@@ -204,13 +204,13 @@ METHODS: Mapping[str, Method] = {
     ),
     "network": _guide(
         "the guide's network alone, after its training of the turn",
-        GuideSettings(network_share=1),
+        GuideSettings(network_share=1, min_agreement=0),
         trains=True,
         waits=True,
     ),
     "network-plain": _guide(
         "the same by plain balanced cross-entropy",
-        GuideSettings(network_share=1, training=_PLAIN),
+        GuideSettings(network_share=1, min_agreement=0, training=_PLAIN),
         trains=True,
         waits=True,
     ),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -21,6 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from segmentation_models_pytorch.base import SegmentationModel as SegmentationModel  # for others
+from torch.nn import BatchNorm2d, Conv2d, Identity
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backend.files import write_atomically
 
@@ -216,9 +218,7 @@ def _span(start: int, side: int, tile_px: int, margin_px: int) -> tuple[slice, s
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, object]) -> None:
     """Write the weights as safetensors, with `metadata` as JSON in the header."""
-    header = {name: json.dumps(value) for name, value in metadata.items()}
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, save(tensors, header))
+    save_tensors(network.state_dict(), path, metadata)
 
 
 def load_weights(network: nn.Module, path: Path) -> dict[str, object]:
@@ -227,20 +227,58 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, object]:
     Raises:
         ValueError: The file is damaged or belongs to another network.
     """
+    tensors, metadata = load_tensors(path)
+    try:
+        put_weights(network, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return metadata
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, object]) -> None:
+    """Write tensors as safetensors, with `metadata` as JSON in the header."""
+    header = {name: json.dumps(value) for name, value in metadata.items()}
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(contiguous, header))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: the tensors and their metadata.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as checkpoint:
             tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118 - no iterator
             header = checkpoint.metadata() or {}
-        metadata = {name: json.loads(value) for name, value in header.items()}
+        return tensors, {name: json.loads(value) for name, value in header.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} holds no weights that can be read: {error}") from error
-    _check_fit(network, tensors, path)  # loading would stop halfway, with some weights replaced
-    network.load_state_dict(tensors)
-    return metadata
 
 
-def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise a ValueError unless names, shapes and types are those of the network."""
+def fold_batch_norm(module: nn.Module) -> None:
+    """Merge each BatchNorm into the convolution before it, in place; for evaluation only.
+
+    Gives the same answer to rounding, in a fifth less time. The ReLU that timm has inside its
+    BatchNorm stays.
+    """
+    before: tuple[str, nn.Module] = "", module
+    for name, child in list(module.named_children()):
+        if isinstance(child, BatchNorm2d) and isinstance(before[1], Conv2d):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(module, name, getattr(child, "act", Identity()))
+        else:
+            fold_batch_norm(child)
+        before = name, child
+
+
+def put_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy weights into `network`, all or none.
+
+    Raises:
+        ValueError: Their names, shapes or types are not those of the network.
+    """
     expected = {name: (t.shape, t.dtype) for name, t in network.state_dict().items()}
     found = {name: (t.shape, t.dtype) for name, t in tensors.items()}
     differing = sorted(
@@ -248,9 +286,10 @@ def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
     )
     if differing:
         raise ValueError(
-            f"{path} holds no weights for this network: {len(differing)} tensors differ, "
+            f"these are no weights for this network: {len(differing)} tensors differ, "
             f"the first is {differing[0]}"
         )
+    network.load_state_dict(tensors)
 
 
 def _packaged_weights_are_installed() -> bool:

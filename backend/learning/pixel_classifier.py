@@ -79,9 +79,9 @@ def classify_cells(
     if len(np.unique(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
         raise ValueError("fewer than two classes are drawn: draw a stroke in another material")
     flat = features.reshape(-1, features.shape[-1])
-    forest = ExtraTreesClassifier(
-        trees, n_jobs=_WORKERS, random_state=seed, class_weight="balanced"
-    ).fit(flat[chosen], labels)
+    forest = ExtraTreesClassifier(trees, random_state=seed, class_weight="balanced")
+    forest.fit(flat[chosen], labels)  # on one core: a few strokes are learned at once
+    forest.set_params(n_jobs=_WORKERS)
     probabilities = np.zeros((classes, flat.shape[0]), np.float32)
     for start in range(0, flat.shape[0], _CHUNK_CELLS):
         chunk = slice(start, start + _CHUNK_CELLS)

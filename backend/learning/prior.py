@@ -8,12 +8,14 @@ full resolution put the borders in their place.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend.arrays import UNLABELED, CellProbabilities, GrayImage, LabelMap, Probabilities
@@ -75,13 +77,14 @@ def load_prior() -> PriorNetwork:
     """The trained prior, shared by all guides: it is only read. Takes 0.1 s the first time."""
     network = PriorNetwork()
     networks.load_weights(network.half(), WEIGHTS_PATH)
-    return network.float().eval().to(memory_format=torch.channels_last)
+    networks.fold_batch_norm(network.float().eval())
+    return network.to(memory_format=torch.channels_last)
 
 
 def class_planes(
     image: GrayImage, scribbles: LabelMap, beliefs: CellProbabilities
 ) -> tuple[Tensor, Tensor]:
-    """What the network sees of each class.
+    """What the network sees of each class that is drawn; there are K of them.
 
     Args:
         image: Shape (H, W), sides even.
@@ -89,20 +92,32 @@ def class_planes(
         beliefs: Of the pixel classifier. Shape (C, H / 2, W / 2).
 
     Returns:
-        Full: image from -1 to 1, strokes of the class, strokes of the others, (C, 3, H, W). Cells:
-        belief in the class and in its strongest rival, row from 0 to 1, (C, 3, H / 2, W / 2).
+        Full: image from -1 to 1, strokes of the class, strokes of the others, (K, 3, H, W). Cells:
+        belief in the class and in its strongest rival, row from 0 to 1, (K, 3, H / 2, W / 2).
     """
-    classes, height, width = beliefs.shape
-    full = np.empty((classes, _FULL_PLANES, *image.shape), np.float32)
-    cells = np.empty((classes, _CELL_PLANES, height, width), np.float32)
+    drawn = drawn_classes(scribbles)
+    height, width = beliefs.shape[1:]
+    full = np.empty((len(drawn), _FULL_PLANES, *image.shape), np.float32)
+    cells = np.empty((len(drawn), _CELL_PLANES, height, width), np.float32)
     full[:, 0] = image * 2 - 1
     cells[:, 2] = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    for label in range(classes):
-        full[label, 1] = scribbles == label
-        full[label, 2] = (scribbles != UNLABELED) & (scribbles != label)
-        cells[label, 0] = beliefs[label]
-        cells[label, 1] = np.delete(beliefs, label, axis=0).max(axis=0, initial=0)
+    for place, label in enumerate(drawn):
+        full[place, 1] = scribbles == label
+        full[place, 2] = (scribbles != UNLABELED) & (scribbles != label)
+        cells[place, 0] = beliefs[label]
+        cells[place, 1] = beliefs[np.delete(drawn, place)].max(axis=0, initial=0)
     return torch.from_numpy(full), torch.from_numpy(cells)
+
+
+def drawn_classes(scribbles: LabelMap) -> NDArray[np.uint8]:
+    """The classes that are drawn, in order."""
+    return np.unique(scribbles[scribbles != UNLABELED])
+
+
+def half_size(full: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """The planes of `class_planes` at half the size: strokes stay wherever one was drawn."""
+    image, strokes = F.avg_pool2d(full[:, :1], 2), F.max_pool2d(full[:, 1:], 2)
+    return torch.cat([image, strokes], dim=1), F.avg_pool2d(cells, 2)
 
 
 def refine(
@@ -122,21 +137,41 @@ def refine(
     Returns:
         Shape (C, H, W), summing to 1 over the classes; 0 for classes that nobody drew.
     """
-    drawn = np.unique(scribbles[scribbles != UNLABELED])
-    places = np.full(UNLABELED + 1, UNLABELED, np.uint8)
-    places[drawn] = np.arange(len(drawn))
     device = next(network.parameters()).device
-    full, cells = (
-        planes.to(device) for planes in class_planes(image, places[scribbles], beliefs[drawn])
-    )
+    full, cells = (planes.to(device) for planes in class_planes(image, scribbles, beliefs))
     with torch.inference_mode(), networks.mixed_precision(device):
         near = torch.log_softmax(_logits(network, full, cells), dim=0)
-        far = _logits(network, _half_size(full), F.avg_pool2d(cells, 2))
+        far = _logits(network, *half_size(full, cells))
         far = F.interpolate(far[None], scale_factor=2, mode="bilinear")[0]
         learned = torch.softmax((near + torch.log_softmax(far, dim=0)) / 2, dim=0)
     probabilities = np.zeros((len(beliefs), *image.shape), np.float32)
-    probabilities[drawn] = learned.cpu().numpy()
+    probabilities[drawn_classes(scribbles)] = learned.cpu().numpy()
     return probabilities
+
+
+def steadied(
+    beliefs: CellProbabilities, before: CellProbabilities, known: Collection[int], share: float
+) -> CellProbabilities:
+    """Join what a classifier believes with the answer before.
+
+    Of classes drawn for the first time that answer says nothing: they keep what the classifier
+    gives them, and it divides the rest.
+
+    Args:
+        beliefs: Shape (C, h, w), summing to 1 over C.
+        before: The answer of the turn before, likewise.
+        known: The classes that had been drawn by then.
+        share: Weight of that answer.
+
+    Example:
+        >>> beliefs, before = np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])[:, :, None, None]
+        >>> steadied(beliefs, before, known=[0, 1], share=0.5).ravel().round(2).tolist()
+        [0.65, 0.15, 0.2]
+    """
+    fresh = [label for label in range(len(beliefs)) if label not in known]
+    prior = before * (1 - beliefs[fresh].sum(axis=0))
+    prior[fresh] = beliefs[fresh]
+    return (1 - share) * beliefs + share * prior
 
 
 def enlarge(beliefs: CellProbabilities) -> Probabilities:
@@ -145,9 +180,10 @@ def enlarge(beliefs: CellProbabilities) -> Probabilities:
     return F.interpolate(cells, scale_factor=CELL_PX, mode="bilinear")[0].numpy()
 
 
-def _half_size(full: Tensor) -> Tensor:
-    """The image averaged, strokes wherever one was drawn. (C, 3, H, W) -> (C, 3, H / 2, W / 2)."""
-    return torch.cat([F.avg_pool2d(full[:, :1], 2), F.max_pool2d(full[:, 1:], 2)], dim=1)
+def shrink(probabilities: Probabilities) -> CellProbabilities:
+    """From pixels to the mean of each cell. (C, H, W), sides even -> (C, h, w)."""
+    pixels = torch.from_numpy(probabilities)
+    return F.avg_pool2d(pixels, CELL_PX).numpy()
 
 
 def _logits(network: PriorNetwork, full: Tensor, cells: Tensor) -> Tensor:

@@ -1,0 +1,290 @@
+"""Trains the prior: an episode is one sample, drawn on stage by stage.
+
+As in use, the network starts each stage from the classifier's belief and from its own answer to the
+stage before. Several episodes are open at once and each step takes some of them one stage on, so
+that it does not see one picture many times in a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from backend.arrays import UNLABELED, CellProbabilities
+from backend.learning import networks
+from backend.learning.prior import (
+    PriorNetwork,
+    class_planes,
+    drawn_classes,
+    enlarge,
+    half_size,
+    refine,
+    shrink,
+    steadied,
+)
+from backend.learning.prior_samples import PriorSample
+from backend.learning.scores import score
+
+BAND_PX = 3
+"""Reach of the edge band on either side of a border."""
+
+_FULL_SCALE = np.float32(255)
+_INVERTED_SHARE = 0.3
+_MEASURED = ("classifier_accuracy", "classifier_edge_band", "prior_accuracy", "prior_edge_band")
+_NOBODY_DREW = -1
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """How the prior learns."""
+
+    steps: int = 4000
+    episodes_a_step: int = 3
+    open_episodes: int = 12
+    """Of each size."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    average_decay: float = 0.995
+    """Of the running average of the weights, which is what is kept in the end."""
+    far_share: float = 1 / 3
+    """Share of the steps at half the size, as the prior looks at an image the second time."""
+    band_weight: float = 2.0
+    """Weight of pixels within `BAND_PX` of a border; the others count 1."""
+    previous_shares: tuple[float, ...] = (0.0, 0.4, 0.6)
+    """Weight of the answer before, one of these for an episode; a guide opened anew has none."""
+    seed: int = 0
+
+
+class Episode:
+    """One sample as it is drawn on, mirrored and inverted at random."""
+
+    def __init__(
+        self, sample: PriorSample, rng: np.random.Generator, previous_share: float, *, far: bool
+    ) -> None:
+        axes = [axis for axis in (-2, -1) if rng.random() < 0.5]  # noqa: PLR2004 - every other
+        image = np.flip(sample.image, axes).astype(np.float32) / _FULL_SCALE
+        self._image = 1 - image if rng.random() < _INVERTED_SHARE else image
+        self._scribbles = np.flip(sample.scribbles, axes).copy()
+        self._beliefs = np.flip(sample.beliefs, axes).astype(np.float32) / _FULL_SCALE
+        self._label_map = np.flip(sample.label_map, axes).copy()
+        self._previous_share = previous_share
+        self._far = far
+        self._stage = 0
+        self._before: CellProbabilities | None = None
+
+    @property
+    def over(self) -> bool:
+        """All stages have been seen."""
+        return self._stage == len(self._scribbles)
+
+    def planes(self) -> tuple[Tensor, Tensor]:
+        """What the network sees of the K classes drawn at this stage, as from `class_planes`."""
+        beliefs = self._beliefs[self._stage]
+        if self._before is not None:
+            known = drawn_classes(self._scribbles[self._stage - 1]).tolist()
+            beliefs = steadied(beliefs, self._before, known, self._previous_share)
+        planes = class_planes(self._image, self._scribbles[self._stage], beliefs)
+        return half_size(*planes) if self._far else planes
+
+    def target(self) -> Tensor:
+        """Place of each pixel's class among those drawn, `_NOBODY_DREW` for others. (H, W)."""
+        drawn = drawn_classes(self._scribbles[self._stage])
+        places = np.full(UNLABELED + 1, _NOBODY_DREW, np.int64)
+        places[drawn] = np.arange(len(drawn))
+        target = torch.from_numpy(places[self._label_map])
+        return target[::2, ::2].contiguous() if self._far else target
+
+    def advance(self, answer: Tensor) -> None:
+        """Take the network's answer (K, H, W) to this stage, and go on to the next."""
+        drawn = drawn_classes(self._scribbles[self._stage])
+        cells = shrink(answer.numpy())
+        self._before = np.zeros(self._beliefs.shape[1:], np.float32)
+        self._before[drawn] = enlarge(cells) if self._far else cells
+        self._stage += 1
+
+
+class PriorTrainer:
+    """Holds what changes during the training; can be written and read."""
+
+    def __init__(self, samples: Sequence[PriorSample], settings: PriorTraining) -> None:
+        """Start from ImageNet weights."""
+        self.settings = settings
+        self.losses: list[float] = []  # of each step
+        self._samples = samples
+        self._rng = np.random.default_rng(settings.seed)
+        torch.manual_seed(settings.seed)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = PriorNetwork("imagenet").to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)
+        average = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call] # torch's
+        self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(), weight_decay=settings.weight_decay
+        )
+        self._schedule = OneCycleLR(
+            self._optimizer,
+            settings.learning_rate,
+            settings.steps,
+            pct_start=0.05,
+            cycle_momentum=False,
+        )
+        self._open: dict[bool, list[Episode]] = {True: [], False: []}  # at half the size, or not
+
+    @property
+    def network(self) -> PriorNetwork:
+        """The average of the weights, in evaluation mode."""
+        return cast(PriorNetwork, self._average.module).eval()
+
+    def run(self) -> Iterator[float]:
+        """Take the steps that are left; yield the loss of each."""
+        while len(self.losses) < self.settings.steps:
+            far = bool(self._rng.random() < self.settings.far_share)
+            self.losses.append(self._step(self._take(far=far)))
+            yield self.losses[-1]
+
+    def _take(self, *, far: bool) -> list[Episode]:
+        """Choose open episodes, after opening new ones for those that are over."""
+        episodes = self._open[far] = [e for e in self._open[far] if not e.over]
+        while len(episodes) < self.settings.open_episodes:
+            sample = self._samples[int(self._rng.integers(len(self._samples)))]
+            share = float(self._rng.choice(self.settings.previous_shares))
+            episodes.append(Episode(sample, self._rng, share, far=far))
+        chosen = self._rng.choice(len(episodes), self.settings.episodes_a_step, replace=False)
+        return [episodes[i] for i in chosen]
+
+    def _step(self, episodes: Sequence[Episode]) -> float:
+        planes = [episode.planes() for episode in episodes]
+        self._network.train()
+        with networks.mixed_precision(self._device):
+            together = [torch.cat(part).to(self._device) for part in zip(*planes, strict=True)]
+            logits = self._network(*together).float()
+        answers = logits.split([len(full) for full, _ in planes])
+        loss = torch.stack(
+            [
+                answer_loss(answer, episode.target().to(self._device), self.settings.band_weight)
+                for answer, episode in zip(answers, episodes, strict=True)
+            ]
+        ).mean()
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self._network)
+        for answer, episode in zip(answers, episodes, strict=True):
+            episode.advance(torch.softmax(answer.detach(), dim=0).cpu())
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write weights, average, moments and random numbers, so that `load` can go on."""
+        header = {
+            "settings": asdict(self.settings),
+            "losses": self.losses,
+            "random": self._rng.bit_generator.state,
+        }
+        networks.save_tensors(self._tensors(), path, header)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file of `save`; episodes that were open are begun anew.
+
+        Raises:
+            ValueError: It is damaged, or of a training with other settings.
+        """
+        tensors, header = networks.load_tensors(path)
+        if header["settings"] != json.loads(json.dumps(asdict(self.settings))):
+            raise ValueError(
+                f"{path} is of a training with other settings: give those, or another folder"
+            )
+        # one step without a gradient makes the moments that the tensors are copied into
+        for parameter in self._network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self._optimizer.step()
+        for name, tensor in self._tensors().items():
+            tensor.copy_(tensors[name])
+        self.losses = header["losses"]
+        self._rng.bit_generator.state = header["random"]
+        for _ in self.losses:
+            self._schedule.step()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state by name; they share memory with it."""
+        parts = {"network": self._network.state_dict(), "average": self._average.state_dict()}
+        moments: dict[int, dict[str, Tensor]] = self._optimizer.state_dict()["state"]
+        parts |= {f"moments.{number}": state for number, state in moments.items()}
+        return {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
+
+
+def answer_loss(logits: Tensor, target: Tensor, band_weight: float) -> Tensor:
+    """Cross-entropy of the classes drawn, pixels near a border weigh more.
+
+    logits (K, H, W), target (H, W) of place among the K classes or -1 -> scalar.
+    """
+    per_pixel = F.cross_entropy(
+        logits[None], target[None], reduction="none", ignore_index=_NOBODY_DREW
+    )
+    weights = 1 + (band_weight - 1) * near_border(target)[None]
+    weights = weights * (target != _NOBODY_DREW)
+    return (weights * per_pixel).sum() / weights.sum()
+
+
+def near_border(target: Tensor) -> Tensor:
+    """1 within `BAND_PX` of another class, else 0. (H, W) -> (H, W).
+
+    Example:
+        >>> near_border(torch.tensor([[0, 0, 0, 0, 0, 1]])).tolist()
+        [[0.0, 0.0, 1.0, 1.0, 1.0, 1.0]]
+    """
+    labels = target[None, None].float()
+    size = 2 * BAND_PX + 1
+    highest = F.max_pool2d(labels, size, stride=1, padding=BAND_PX)
+    lowest = -F.max_pool2d(-labels, size, stride=1, padding=BAND_PX)
+    return (highest != lowest)[0, 0].float()
+
+
+def held_out_scores(
+    network: PriorNetwork, samples: Sequence[PriorSample], previous_share: float
+) -> dict[str, list[float]]:
+    """Measure a prior on samples it was not trained on, as a guide uses it.
+
+    Args:
+        network: In evaluation mode.
+        samples: At least one.
+        previous_share: Weight of the answer before.
+
+    Returns:
+        Means over the samples, one value for each stage of drawing.
+    """
+    rows = [_stage_scores(network, sample, previous_share) for sample in tqdm(samples, "held out")]
+    means = np.mean(rows, axis=0).round(4)
+    return dict(zip(_MEASURED, means.T.tolist(), strict=True))
+
+
+def _stage_scores(
+    network: PriorNetwork, sample: PriorSample, previous_share: float
+) -> list[list[float]]:
+    """One row of `_MEASURED` for each stage of one sample."""
+    rows, before, known = [], None, []
+    image = sample.image.astype(np.float32) / _FULL_SCALE
+    for scribbles, belief in zip(sample.scribbles, sample.beliefs, strict=True):
+        beliefs = belief.astype(np.float32) / _FULL_SCALE
+        classifier = score(enlarge(beliefs).argmax(axis=0), sample.label_map, ())
+        if before is not None:
+            beliefs = steadied(beliefs, before, known, previous_share)
+        answer = refine(network, image, scribbles, beliefs)
+        before, known = shrink(answer), drawn_classes(scribbles).tolist()
+        prior = score(answer.argmax(axis=0), sample.label_map, ())
+        rows.append([
+            classifier.accuracy, classifier.edge_band_accuracy,
+            prior.accuracy, prior.edge_band_accuracy,
+        ])  # fmt: skip
+    return rows
