@@ -39,6 +39,11 @@ class GuideCache:
         while len(self._guides) > 1 and self._nbytes > self._max_bytes:
             self._let_go(*self._guides.popitem(last=False))
 
+    def close(self) -> None:
+        """Let all guides go."""
+        while self._guides:
+            self._let_go(*self._guides.popitem(last=False))
+
     @property
     def _nbytes(self) -> int:
         return sum(guide.nbytes for guide in self._guides.values())

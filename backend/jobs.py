@@ -1,7 +1,8 @@
-"""One training worker a process; of several requests for one image only the newest is run."""
+"""One training worker a process; of several requests for one image only the newest counts."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -15,6 +16,21 @@ class _Job:
     key: Hashable
     work: Callable[[], Any]
     future: Future[Any] = field(default_factory=Future)
+
+
+class NewestRequests:
+    """Tells a request that has waited whether another for the same thing came in meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._newest: dict[Hashable, int] = {}
+
+    def enter(self, key: Hashable) -> Callable[[], bool]:
+        """Take note of a request for `key`; the function returned tells if it is the newest."""
+        with self._lock:
+            number = self._newest[key] = next(self._numbers)
+        return lambda: self._newest[key] == number
 
 
 class LatestOnly:

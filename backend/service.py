@@ -35,7 +35,7 @@ from backend.arrays import UNLABELED, LabelMap
 from backend.errors import InvalidTaskError, LabelStudioError
 from backend.feature_cache import FeatureCache
 from backend.guide_cache import GuideCache
-from backend.jobs import LatestOnly
+from backend.jobs import LatestOnly, NewestRequests
 from backend.learning.guide import Guide, Prediction
 from backend.learning.spots import Spot
 from backend.microscope.images import decode_image
@@ -51,12 +51,15 @@ TRAINING_STEPS = 40
 """Of the network after each answer, as long as nobody asks."""
 ROUND_STEPS = 1
 """Trained at once: somebody who asks meanwhile waits for it, a quarter of a second."""
+OPINION_STEPS = 10
+"""After so many the network is asked for its opinion, which joins the answers from then on."""
 
 _LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 _KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "START_TRAINING",
                  "TASKS_CREATED", "TASKS_DELETED"}  # fmt: skip
 
 _WHOLE_IMAGE = Spot(0, 0, 1, 1, 1.0, "nothing is known yet")  # of an image of 1 x 1
+_TAKEN_OVER = "A newer request took over: ask again."
 _DRAWN_ELSEWHERE = (
     "drawn on an image of another size: was the image replaced? Import it as a new task"
 )
@@ -93,6 +96,7 @@ class GuideService:
         self._images = ImageSource(client, settings.image_root, max_bytes)
         self._store = GuideStore(settings.model_dir)
         self._jobs = LatestOnly()
+        self._newest = NewestRequests()
         self._make_guide = make_guide
         self._guides = GuideCache(settings.guide_cache_mb * 1e6, self._let_go)
         self._features = FeatureCache(
@@ -100,8 +104,9 @@ class GuideService:
         )
 
     def close(self) -> None:
-        """Finish the training that runs, and close the state."""
+        """Finish the training that runs, put the guides on disk, and close the state."""
         self._jobs.close()
+        self._guides.close()
         self._store.close()
 
     def check_label_config(self, label_config: str) -> str:
@@ -157,15 +162,20 @@ class GuideService:
             logger.info("webhook %s: %s", event, known)
             return None
         annotation_id, task_id = _id_in(body, "annotation"), _id_in(body, "task")
+        is_newest = self._newest.enter(task_id)
         training = self._jobs.submit(
-            ("submission", task_id), lambda: self._learn_submission(annotation_id, task_id)
+            ("submission", task_id),
+            lambda: self._learn_submission(annotation_id, task_id, is_newest),
         )
         training.add_done_callback(lambda f: _log_failure(f"task {task_id} was not learned", f))
         return training
 
     def _answer_ask(self, task: Task, config: LabelConfig, prompt_ids: set[str]) -> Json:
+        is_newest = self._newest.enter(task.id)
         self._jobs.submit(("open", task.id), lambda: self._open_guide(task, config))  # meanwhile
         annotation, notice = self._newest_annotation(task, prompt_ids)
+        if not is_newest():  # its strokes may be older than those that are already on disk
+            return self._answer_stored(task, config, _TAKEN_OVER)
         regions = self._weak_labels(task.id, annotation, config) if annotation else ()
         scribbles = self._keep_scribbles(task, config, regions)
         if scribbles is None and notice:  # the draft was not seen, so the strokes may still exist
@@ -175,7 +185,7 @@ class GuideService:
             outcome = turn.result(timeout=self._settings.answer_timeout_s)
         except CancelledError:
             logger.info("task %d: a newer request took over", task.id)
-            return self._answer_stored(task, config, "A newer request took over: ask again.")
+            return self._answer_stored(task, config, _TAKEN_OVER)
         except FutureTimeoutError:
             logger.warning("task %d: the answer takes too long, the last one is sent", task.id)
             return self._answer_stored(task, config, "Still training: ask again in a moment.")
@@ -196,7 +206,9 @@ class GuideService:
             return known, "The newest strokes were not saved yet: ask again."
         return parse_draft(draft), ""
 
-    def _learn_submission(self, annotation_id: int, task_id: int) -> None:
+    def _learn_submission(
+        self, annotation_id: int, task_id: int, is_newest: Callable[[], bool]
+    ) -> None:
         """Train from a submitted annotation and replace the task's prediction."""
         body = self._client.task(task_id)
         label_config = self._client.project(body["project"])["label_config"]
@@ -206,6 +218,9 @@ class GuideService:
         regions = self._weak_labels(task_id, annotation, config)
         if annotation.was_cancelled or annotation.finished or not regions:
             logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
+            return
+        if not is_newest():
+            logger.info("annotation %d of task %d: newer strokes are known", annotation_id, task_id)
             return
         scribbles = self._keep_scribbles(task, config, regions)
         answer = self._answer_turn(task_id, config, self._learn(task, config, scribbles))
@@ -266,15 +281,18 @@ class GuideService:
             if guide is None or not guide.can_learn:  # let go, or the strokes were erased
                 return
             guide.train(min(ROUND_STEPS, steps))
-            self._guides.keep(key, guide)
-            if steps > ROUND_STEPS and not self._jobs.closed:
-                self._train_when_idle(key, steps - ROUND_STEPS)
-            else:
+            left = steps - ROUND_STEPS
+            if left <= 0 or left % OPINION_STEPS == 0:
                 self._store.save_prediction(key, _to_store(guide.predict()))
-                guide.save(self._store.weights_path(key))
+            self._guides.keep(key, guide)
+            if left > 0:
+                self._train_when_idle(key, left)
+            else:
+                guide.save(self._store.guide_path(key))
 
-        training = self._jobs.submit(("train", key), train, when_idle=True)
-        training.add_done_callback(lambda f: _log_failure(f"task {key} was not learned", f))
+        with suppress(RuntimeError):  # the server is shutting down
+            training = self._jobs.submit(("train", key), train, when_idle=True)
+            training.add_done_callback(lambda f: _log_failure(f"task {key} was not learned", f))
 
     def _open_when_idle(self, body: Json, config: LabelConfig) -> None:
         """Prepare for the first ask while the annotator draws; of several tasks, for the newest."""
@@ -300,7 +318,7 @@ class GuideService:
             class_names=config.materials,
             describe=self._features.features,
         )
-        weights = self._store.weights_path(key)
+        weights = self._store.guide_path(key)
         if weights.exists():
             try:
                 guide.load(weights)
@@ -314,7 +332,7 @@ class GuideService:
         if guide.is_saved:
             return
         try:
-            guide.save(self._store.weights_path(key))
+            guide.save(self._store.guide_path(key))
         except OSError as error:  # must not cost another task its answer
             logger.warning("task %s: what it learned is lost: %s", key, error)
 

@@ -81,8 +81,8 @@ class GuideStore:
         """Close the database."""
         self._database.close()
 
-    def weights_path(self, key: str) -> Path:
-        """Where the guide of a task keeps its network."""
+    def guide_path(self, key: str) -> Path:
+        """Where the guide of a task keeps its answers and its network."""
         return self._tasks / key / "guide.safetensors"
 
     def save_scribbles(self, key: str, scribbles: LabelMap) -> None:

@@ -3,8 +3,9 @@
     python scripts/train_prior.py FOLDER
 
 Draws random micrographs with strokes into FOLDER by all processors and trains on them, some hours
-on two of them; a run that was stopped goes on when it is started again. At the end FOLDER holds
-prior_weights.safetensors and prior_report.json: copy both into backend/learning/ to use them.
+on two of them, with 5 GB of memory; a run that was stopped goes on when it is started again. In the
+end FOLDER holds prior_weights.safetensors with its report in the header: copy it into
+backend/learning/ to use it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.files import write_atomically
 from backend.learning.guide import GuideSettings
 from backend.learning.networks import save_weights
 from backend.learning.prior_samples import make_samples
@@ -33,41 +33,37 @@ LOSSES_IN_REPORT = 40
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw, train and report; 0 if all went well."""
     options = _parser().parse_args(arguments)
-    settings = PriorTraining(steps=options.steps, seed=options.seed)
     folder: Path = options.folder
-    drawn = make_samples(
-        folder / "samples", options.samples + options.held_out, options.seed, options.workers
-    )
-    held_out, samples = drawn[: options.held_out], drawn[options.held_out :]
-    trainer = PriorTrainer(samples, settings)
-    state = folder / "training_state.safetensors"
+    settings = PriorTraining(options.samples, options.held_out, options.steps, seed=options.seed)
+    count = settings.held_out + settings.samples
+    drawn = make_samples(folder / "samples", count, settings.seed, options.workers)
+    trainer = PriorTrainer(drawn[settings.held_out :], settings)
     try:
-        if state.exists():
-            trainer.load(state)
+        train(trainer, folder / "training_state.safetensors")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    done = len(trainer.losses)
-    for loss in (bar := tqdm(trainer.run(), "training", settings.steps, initial=done)):
-        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        if len(trainer.losses) % SAVE_EVERY_STEPS == 0:
-            trainer.save(state)
     share = GuideSettings().previous_share
     report = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "settings": asdict(settings),
-        "samples": len(samples),
         "loss": _means(trainer.losses, LOSSES_IN_REPORT),
-        "held_out": {
-            "samples": len(held_out),
-            **held_out_scores(trainer.network, held_out, share),
-        },
+        "held_out": held_out_scores(trainer.network, drawn[: settings.held_out], share),
     }
     save_weights(trainer.network.half(), folder / "prior_weights.safetensors", report)
-    text = json.dumps(report, indent=1)
-    write_atomically(folder / "prior_report.json", text.encode())
-    print(text)
+    print(json.dumps(report, indent=1))
     return 0
+
+
+def train(trainer: PriorTrainer, state: Path) -> None:
+    """Train to the end, from where `state` was written."""
+    if state.exists():
+        trainer.load(state)
+    done = len(trainer.losses)
+    for loss in (bar := tqdm(trainer.run(), "training", trainer.settings.steps, initial=done)):
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if len(trainer.losses) % SAVE_EVERY_STEPS == 0:
+            trainer.save(state)
 
 
 def _means(values: Sequence[float], count: int) -> list[float]:
@@ -77,16 +73,26 @@ def _means(values: Sequence[float], count: int) -> list[float]:
     return [round(sum(part) / len(part), 4) for part in parts]
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too few: give 1 or more")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
+    default = PriorTraining()
     parser = argparse.ArgumentParser(description="Train the prior of the guide.")
     parser.add_argument("folder", type=Path, help="for samples, state and weights")
-    parser.add_argument("--samples", type=int, default=1500, help="to train on (default 1500)")
-    parser.add_argument("--held-out", type=int, default=50, help="to measure on (default 50)")
-    steps = PriorTraining().steps
-    parser.add_argument("--steps", type=int, default=steps, help=f"of training (default {steps})")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    workers = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=workers, help="processes that draw")
+    for name, value, words in (
+        ("--samples", default.samples, "to train on"),
+        ("--held-out", default.held_out, "samples to measure on"),
+        ("--steps", default.steps, "of training"),
+        ("--workers", os.cpu_count() or 1, "processes that draw"),
+        ("--seed", default.seed, "of all that is random"),
+    ):
+        text = f"{words} (default {value})"
+        parser.add_argument(name, type=_positive, default=value, help=text)
     return parser
 
 

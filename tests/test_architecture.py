@@ -37,6 +37,7 @@ FLOW = [
     "learning.image_network",
     "learning.uncertainty",
     "learning.spots",
+    "learning.guide_state",
     "learning.guide",
     "learning.simulated_annotator",
     "learning.scores",
@@ -96,7 +97,7 @@ HEAVY = {
         "learning.prior",
         "learning.prior_training",
         "learning.image_network",
-        "learning.guide",
+        "learning.guide_state",
     },
     "uvicorn": {"__main__"},
 }

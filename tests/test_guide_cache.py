@@ -69,3 +69,11 @@ def test_guide_used_last_stays_however_large_it_is(cache, left):
 def test_unknown_task_has_no_guide(cache):
     """It is to be made."""
     assert cache.get("a") is None
+
+
+def test_closed_cache_lets_all_go(cache, left):
+    """So that nothing they learned is lost when the server stops."""
+    for key in "ab":
+        cache.keep(key, SizedGuide(40))
+    cache.close()
+    assert left == ["a", "b"]

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from backend.jobs import LatestOnly
+from backend.jobs import LatestOnly, NewestRequests
 
 
 @pytest.fixture
@@ -191,3 +191,13 @@ def test_closing_cancels_idle_jobs(free_jobs):
     threading.Timer(0.1, gate.set).start()
     free_jobs.close()
     assert idle.cancelled()
+
+
+def test_request_knows_when_it_is_no_longer_the_newest():
+    """For its own key."""
+    requests = NewestRequests()
+    first, other = requests.enter("a"), requests.enter("b")
+    assert first()
+    assert other()
+    second = requests.enter("a")
+    assert (first(), second(), other()) == (False, True, True)

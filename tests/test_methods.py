@@ -136,3 +136,15 @@ def test_all_methods_are_shown_alike(layers):
     assert shown.spots == prediction.spots
     np.testing.assert_array_equal(shown.label_map, prediction.label_map)
     np.testing.assert_array_equal(shown.uncertainty, prediction.uncertainty)
+
+
+def test_network_trained_meanwhile_joins_the_next_answer(layers):
+    """Else the arms with and without it would be the same."""
+    willing = GuideSettings(min_agreement=0)
+    answers = []
+    for steps in (0, 2):
+        player = GuidePlayer(Guide(layers, 2, settings=willing), steps, waits=False)
+        player.answer(strokes())
+        player.go_on()
+        answers.append(player.answer(strokes()).probabilities)
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3

@@ -18,6 +18,7 @@ from skimage import color, data, transform
 from backend.learning import networks
 from backend.learning.networks import (
     build_network,
+    fold_batch_norm,
     load_weights,
     packaged_imagenet_weights,
     pad_image,
@@ -261,3 +262,18 @@ def test_image_weights_are_spread_over_the_channels_that_hold_the_image():
     stem = four.encoder.state_dict()[networks.STEM]
     torch.testing.assert_close(stem[:, :4].sum(1, keepdim=True), one[networks.STEM])
     assert stem[:, 4:].std() > 0
+
+
+def test_folded_batch_norm_gives_the_same():
+    """With statistics as after a training; no BatchNorm is left, and the ReLU of timm's is."""
+    network = build_network(3, "random")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    image = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        expected = network.eval()(image)
+        fold_batch_norm(network)
+        torch.testing.assert_close(network(image), expected, rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())

@@ -32,6 +32,7 @@ def sample_of(seed=0):
     scribbles[1, 110:114, 30:90] = 2
     beliefs = np.full((2, 3, SIDE_PX // 2, SIDE_PX // 2), 85, np.uint8)
     beliefs[0, 2] = 0
+    beliefs[0, 0, :25] = 250
     return PriorSample(image, label_map, scribbles, beliefs)
 
 
@@ -70,9 +71,14 @@ def test_mirrored_episode_keeps_strokes_on_their_classes():
     """Image, truth, strokes and beliefs are mirrored together."""
     for seed in range(8):
         episode = episode_of(seed=seed)
-        full, _ = episode.planes()
+        full, cells = episode.planes()
+        target = episode.target()
         for place in range(2):
-            assert (episode.target()[full[place, 1] > 0] == place).all()
+            assert (target[full[place, 1] > 0] == place).all()
+        grays = [float(full[0, 0][target == place].mean()) for place in (0, 1, -1)]
+        assert grays in (sorted(grays), sorted(grays, reverse=True))  # inverted, or not
+        assert max(grays) - min(grays) > 1
+        assert float(cells[0, 0][target[::2, ::2] == 0].min()) > 0.9
 
 
 def test_loss_counts_borders_more_and_unknown_pixels_not_at_all():
@@ -113,6 +119,8 @@ def test_killed_training_goes_on(tmp_path):
     second = PriorTrainer([sample_of()], SETTINGS)
     second.load(path)
     assert second.losses == first.losses
+    assert second._schedule.get_last_lr() == pytest.approx(first._schedule.get_last_lr())
+    assert second._rng.bit_generator.state == first._rng.bit_generator.state
     for one, other in zip(first._tensors().values(), second._tensors().values(), strict=True):
         torch.testing.assert_close(one, other)
     assert len(list(second.run())) == 3

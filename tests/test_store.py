@@ -99,7 +99,7 @@ def test_tasks_are_kept_apart(reopen):
     store.save_prediction("7", prediction())
     assert store.load_scribbles("8") is None
     assert store.load_prediction("8") is None
-    assert store.weights_path("7") != store.weights_path("8")
+    assert store.guide_path("7") != store.guide_path("8")
 
 
 SIDE = [SentRegion("a", "seg", "Si", "x"), SentRegion("b", "uncertain", "Uncertain", "x")]
@@ -188,7 +188,7 @@ def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, chan
     logging.disable()
     store = GuideStore(tmp_path_factory.mktemp("store"))
     store.save_prediction("7", prediction())
-    path = next(Path(store.weights_path("7")).parent.glob("*.npz"))
+    path = next(Path(store.guide_path("7")).parent.glob("*.npz"))
     content = bytearray(path.read_bytes())
     for position, value in changes:
         content[position % len(content)] = value

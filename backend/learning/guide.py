@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from backend.arrays import (
@@ -28,17 +28,25 @@ from backend.arrays import (
     UncertaintyMap,
 )
 from backend.learning import networks, obal
+from backend.learning.guide_state import GuideState
 from backend.learning.image_network import ImageNetwork, TrainingSettings
-from backend.learning.networks import pad_image
+from backend.learning.networks import pad_image, pad_scribbles
 from backend.learning.pixel_classifier import cell_features, classify_cells
-from backend.learning.prior import enlarge, load_prior, refine, shrink, steadied
+from backend.learning.prior import (
+    drawn_classes,
+    enlarge,
+    load_prior,
+    refine,
+    shrink,
+    steadied,
+)
 from backend.learning.spots import Spot, first_spots, rank_spots
 from backend.learning.uncertainty import geometric_mean, normalized_entropy
 from backend.memory import release_freed_memory
 from backend.microscope.images import to_gray
 
-_MAPS = ("scribbles", "answer", "answer_before")  # in the file of a guide, beside its network
-_NETWORK = "network."
+_NETWORK = "network."  # before the names of its weights in the file of a guide
+_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -122,10 +130,7 @@ class Guide:
         self.shape: tuple[int, int] = (gray.shape[0], gray.shape[1])
         self._image = pad_image(gray)
         self._features = describe(self._image)
-        self._scribbles = np.full(self._image.shape, UNLABELED, np.uint8)
-        self._inference = self._answer = self._answer_before = self._even()
-        self._drawn_before: frozenset[int] = frozenset()  # classes that answer knew
-        self._opinion: Probabilities | None = None  # of the network, once it has learned enough
+        self._state = GuideState.blank(classes, self._image.shape)
         self.is_saved = True  # there is nothing to save yet
 
     @cached_property
@@ -134,27 +139,19 @@ class Guide:
         return ImageNetwork(self._image, self.classes, self.settings.training, self.seed)
 
     @property
-    def _drawn(self) -> LabelMap:
-        """The strokes on the image itself, without the padding; a view. Shape (H, W)."""
-        return self._scribbles[: self.shape[0], : self.shape[1]]
+    def nbytes(self) -> int:
+        """Memory held between two turns."""
+        network = self._network.nbytes if self._has_network else 0
+        return self._image.nbytes + self._features.nbytes + self._state.nbytes + network
 
     @property
     def _has_network(self) -> bool:
         return "_network" in self.__dict__
 
     @property
-    def nbytes(self) -> int:
-        """Memory held between two turns."""
-        maps = (self._image, self._features, self._inference, self._answer, self._answer_before)
-        network = self._network.nbytes if self._has_network else 0
-        network += 0 if self._opinion is None else self._opinion.nbytes
-        return sum(array.nbytes for array in maps) + network
-
-    @property
     def can_learn(self) -> bool:
         """Two classes are drawn: there is something to tell apart."""
-        drawn = self._scribbles[self._scribbles != UNLABELED]
-        return drawn.size > 0 and bool((drawn != drawn[0]).any())
+        return len(drawn_classes(self._state.scribbles)) > 1
 
     def update(self, scribbles: LabelMap) -> Prediction:
         """Answer from all scribbles drawn so far.
@@ -169,17 +166,21 @@ class Guide:
             ValueError: The scribbles do not fit the image or name a class that does not exist.
         """
         self._check(scribbles)
-        self._replace_scribbles(scribbles)
+        padded = pad_scribbles(scribbles)
+        self.is_saved &= bool((padded == self._state.scribbles).all())
+        if self._state.take(padded):
+            self.__dict__.pop("_network", None)  # it has learned what was erased
         if not self.can_learn:
             return self._undecided()
-        beliefs = classify_cells(self._features, self._scribbles, self.classes, self.seed)
-        if len(self._drawn_before) > 1:
-            before, share = shrink(self._answer_before), self.settings.previous_share
-            beliefs = steadied(beliefs, before, self._drawn_before, share)
-        self._inference = enlarge(beliefs)
+        beliefs = classify_cells(self._features, padded, self.classes, self.seed)
+        if len(self._state.known) > 1:
+            before, share = shrink(self._state.answer_before), self.settings.previous_share
+            beliefs = steadied(beliefs, before, self._state.known, share)
+        inference = enlarge(beliefs)
         if self.settings.prior_share:
-            refined = refine(load_prior(), self._image, self._scribbles, beliefs)
-            self._inference = geometric_mean(self._inference, refined, self.settings.prior_share)
+            refined = refine(load_prior(), self._image, padded, beliefs)
+            inference = geometric_mean(inference, refined, self.settings.prior_share)
+        self._state.inference = inference
         release_freed_memory()
         return self._joined()
 
@@ -187,11 +188,7 @@ class Guide:
         """Let the network learn from the scribbles of the last `update`."""
         if not self.can_learn:
             return
-        # The inference result has seen the strokes, so its accuracy there would always be 1: they
-        # are held against the answer of the turn before, which had not seen the newest of them.
-        drawn = self._scribbles != UNLABELED
-        inference = np.where(drawn, self._answer_before, self._inference)
-        self._network.train(self._scribbles, inference, steps)
+        self._network.train(self._state.scribbles, self._taught(), steps)
         self.is_saved = False
         release_freed_memory()
 
@@ -202,25 +199,16 @@ class Guide:
         if self._has_network and self._network.trained_steps:
             opinion = self._network.probabilities()
             has_learned = self._agreement(opinion) >= self.settings.min_agreement
-            self._opinion = opinion if has_learned else None
+            self._state.opinion = opinion if has_learned else None
         return self._joined()
 
     def save(self, path: Path) -> None:
         """Write strokes, answers and the network's weights, so that `load` can go on from here."""
-        tensors = {
-            "scribbles": torch.from_numpy(self._drawn),
-            "answer": torch.from_numpy(shrink(self._answer)).half(),
-            "answer_before": torch.from_numpy(shrink(self._answer_before)).half(),
-        }
-        header = {
-            "drawn_before": sorted(self._drawn_before),
-            "trained_steps": 0,
-            "opinion_counts": self._opinion is not None,
-        }
+        tensors = self._state.tensors()
+        header = {"trained_steps": 0, "opinion_counts": self._state.opinion is not None}
         if self._has_network:
-            weights = self._network.weights()
-            tensors |= {_NETWORK + name: weight for name, weight in weights.items()}
             header["trained_steps"] = self._network.trained_steps
+            tensors |= {_NETWORK + name: w for name, w in self._network.weights().items()}
         networks.save_tensors(tensors, path, header)
         self.is_saved = True
 
@@ -231,22 +219,19 @@ class Guide:
             ValueError: It is damaged, or of another image or number of classes.
         """
         tensors, header = networks.load_tensors(path)
-        shapes = [tuple(tensors[name].shape) for name in _MAPS if name in tensors]
-        cells = shrink(self._answer).shape
-        if shapes != [self.shape, cells, cells]:
-            raise ValueError(f"{path} is of another image or another number of classes")
         weights = {
             name.removeprefix(_NETWORK): tensor
             for name, tensor in tensors.items()
             if name.startswith(_NETWORK)
         }
-        if weights:
-            self._network.restore(weights, header["trained_steps"])
-        self._opinion = self._network.probabilities() if header["opinion_counts"] else None
-        self._drawn_before = frozenset(header["drawn_before"])
-        self._drawn[:] = tensors["scribbles"].numpy()
-        self._answer = self._inference = enlarge(tensors["answer"].float().numpy())
-        self._answer_before = enlarge(tensors["answer_before"].float().numpy())
+        try:
+            self._state.restore(tensors)
+            if weights:
+                self._network.restore(weights, header["trained_steps"])
+            if header["opinion_counts"]:
+                self._state.opinion = self._network.probabilities()
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} cannot be used: {error}") from error
         self.is_saved = True
 
     def _check(self, scribbles: LabelMap) -> None:
@@ -258,54 +243,45 @@ class Guide:
         if unknown.size:
             raise ValueError(f"class {unknown[0]} is drawn, but there are only {self.classes}")
 
-    def _replace_scribbles(self, scribbles: LabelMap) -> None:
-        """Take the strokes of a new turn; what was answered before them counts as long as it may.
+    def _taught(self) -> Probabilities:
+        """The inference result for OBAL.
 
-        Asking again without a new stroke must not change the answer, and a stroke that was wrong
-        and is erased must leave no trace.
+        It has seen the strokes, so that its accuracy there would always be 1: they are held against
+        the answer of the turn before, which had not seen the newest of them.
         """
-        before = self._drawn
-        changed = scribbles != before
-        self.is_saved &= not changed.any()
-        if (before[changed] != UNLABELED).any():
-            self._answer = self._answer_before = self._even()
-            self._drawn_before, self._opinion = frozenset(), None
-        elif changed.any():
-            self._answer_before = self._answer
-            self._drawn_before = frozenset(np.unique(before[before != UNLABELED]).tolist())
-        before[:] = scribbles
+        state = self._state
+        return np.where(state.scribbles != UNLABELED, state.answer_before, state.inference)
 
     def _agreement(self, opinion: Probabilities) -> float:
-        """Share of what OBAL teaches, by OBAL's weights, that the network's opinion repeats."""
-        target = obal.training_target(self._scribbles, self._inference)
-        settings = self.settings.training.obal
-        weights = obal.obal_weights(self._scribbles, self._inference, settings)
-        return float(weights[opinion.argmax(axis=0) == target].sum())
+        """Share of what is taught, by OBAL's weights of the whole image, that `opinion` repeats."""
+        scribbles, taught = self._unpadded(self._state.scribbles), self._unpadded(self._taught())
+        target = obal.training_target(scribbles, taught)
+        weights = obal.obal_weights(scribbles, taught, self.settings.training.obal)
+        return float(weights[self._unpadded(opinion).argmax(axis=0) == target].sum())
 
     def _joined(self) -> Prediction:
         """Join the inference result with the network's opinion, if it has one that counts."""
-        self._answer = self._inference
-        if self._opinion is not None:
+        state = self._state
+        state.answer = state.inference
+        if state.opinion is not None:
             share = self.settings.network_share
-            self._answer = geometric_mean(self._inference, self._opinion, share)
-        probabilities = self._answer[:, : self.shape[0], : self.shape[1]]
-        uncertainty = normalized_entropy(probabilities)
+            state.answer = geometric_mean(state.inference, state.opinion, share)
+        probabilities = self._unpadded(state.answer)
         return Prediction(
             probabilities,
             probabilities.argmax(axis=0).astype(np.uint8),
-            uncertainty,
-            rank_spots(probabilities, self._drawn, self.class_names),
+            normalized_entropy(probabilities),
+            rank_spots(probabilities, self._unpadded(state.scribbles), self.class_names),
         )
 
     def _undecided(self) -> Prediction:
-        even = self._even()[:, : self.shape[0], : self.shape[1]]
         return Prediction(
-            even,
+            np.full((self.classes, *self.shape), 1 / self.classes, np.float32),
             np.full(self.shape, UNLABELED, np.uint8),
             np.ones(self.shape, np.float32),
             first_spots(self._features, self.shape, self.classes, self.seed),
         )
 
-    def _even(self) -> Probabilities:
-        """Belief before anything is learned: all classes are equally likely."""
-        return np.full((self.classes, *self._image.shape), 1 / self.classes, np.float32)
+    def _unpadded(self, padded: NDArray[_T]) -> NDArray[_T]:
+        """The image's own part of an array, (..., H', W') -> (..., H, W); a view."""
+        return padded[..., : self.shape[0], : self.shape[1]]

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.arrays import UNLABELED, LabelMap, Probabilities
+from backend.arrays import LabelMap, Probabilities
 from backend.learning.guide import Guide, GuideSettings, Prediction
 from backend.learning.image_network import ImageNetwork, TrainingSettings
-from backend.learning.networks import PADDED_TO_PX, EncoderWeights, pad_image
+from backend.learning.networks import EncoderWeights, pad_image, pad_scribbles
 from backend.learning.obal import ObalSettings
 from backend.learning.peers import Forest, ForestPeer
 from backend.learning.pixel_classifier import cell_features, classify_cells
@@ -74,6 +74,7 @@ class GuidePlayer:
         """Train, unless that has been done."""
         if not self._waits and self._steps:
             self._guide.train(self._steps)
+            self._guide.predict()  # its network's opinion joins the next answer
 
 
 class NetworkPlayer:
@@ -87,7 +88,7 @@ class NetworkPlayer:
 
     def answer(self, scribbles: LabelMap) -> Prediction:
         """Train on the strokes and on what was believed, then predict."""
-        self._network.train(_padded(scribbles), self._inference, self._steps)
+        self._network.train(pad_scribbles(scribbles), self._inference, self._steps)
         self._inference = self._network.probabilities()
         return to_prediction(self._inference, scribbles)
 
@@ -106,7 +107,7 @@ class ClassifierPlayer:
 
     def answer(self, scribbles: LabelMap) -> Prediction:
         """Learn all strokes anew."""
-        drawn = _padded(scribbles)
+        drawn = pad_scribbles(scribbles)
         beliefs = classify_cells(self._features, drawn, self._classes, self._seed)
         return to_prediction(enlarge(beliefs), scribbles)
 
@@ -145,12 +146,6 @@ def to_prediction(probabilities: Probabilities, scribbles: LabelMap) -> Predicti
         normalized_entropy(cut),
         rank_spots(cut, scribbles, names),
     )
-
-
-def _padded(scribbles: LabelMap) -> LabelMap:
-    """Add the rows and columns that `pad_image` adds; nobody drew there."""
-    padding = [(0, -side % PADDED_TO_PX) for side in scribbles.shape]
-    return np.pad(scribbles, padding, constant_values=UNLABELED)
 
 
 def _guide(description: str, settings: GuideSettings, *, trains: bool, waits: bool) -> Method:
@@ -195,12 +190,21 @@ METHODS: Mapping[str, Method] = {
     "guide-untrained": _guide(
         "the guide without its network", GuideSettings(), trains=False, waits=False
     ),
+    "guide-unsteadied": _guide(
+        "the same, each answer from the strokes alone",
+        GuideSettings(previous_share=0),
+        trains=False,
+        waits=False,
+    ),
     "classifier": Method(
         "the guide's pixel classifier alone",
         lambda image, classes, _, seed: ClassifierPlayer(image, classes, seed),
     ),
     "prior": _guide(
-        "the guide's synthetic prior alone", GuideSettings(prior_share=1), trains=False, waits=False
+        "the guide's synthetic prior alone",
+        GuideSettings(prior_share=1, previous_share=0),
+        trains=False,
+        waits=False,
     ),
     "network": _guide(
         "the guide's network alone, after its training of the turn",

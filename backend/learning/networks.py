@@ -24,6 +24,7 @@ from segmentation_models_pytorch.base import SegmentationModel as SegmentationMo
 from torch.nn import BatchNorm2d, Conv2d, Identity
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from backend.arrays import UNLABELED
 from backend.files import write_atomically
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from backend.arrays import GrayImage, Probabilities
+    from backend.arrays import GrayImage, LabelMap, Probabilities
 
 ENCODER_NAME = "tu-tf_efficientnet_lite0"  # its twin "timm-..." has other padding and BatchNorm eps
 DECODER_CHANNELS = (64, 48, 32, 24, 16)
@@ -131,6 +132,12 @@ def pad_image(image: GrayImage) -> GrayImage:
     """
     padding = [(0, -side % PADDED_TO_PX) for side in image.shape]
     return np.pad(image, padding, mode="symmetric")
+
+
+def pad_scribbles(scribbles: LabelMap) -> LabelMap:
+    """Add the rows and columns that `pad_image` adds; nobody drew there. (H, W) -> (H', W')."""
+    padding = [(0, -side % PADDED_TO_PX) for side in scribbles.shape]
+    return np.pad(scribbles, padding, constant_values=UNLABELED)
 
 
 def to_input(image: GrayImage) -> Tensor:

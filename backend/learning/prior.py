@@ -169,9 +169,9 @@ def steadied(
         [0.65, 0.15, 0.2]
     """
     fresh = [label for label in range(len(beliefs)) if label not in known]
-    prior = before * (1 - beliefs[fresh].sum(axis=0))
-    prior[fresh] = beliefs[fresh]
-    return (1 - share) * beliefs + share * prior
+    earlier = before * (1 - beliefs[fresh].sum(axis=0))
+    earlier[fresh] = beliefs[fresh]
+    return (1 - share) * beliefs + share * earlier
 
 
 def enlarge(beliefs: CellProbabilities) -> Probabilities:

@@ -1,8 +1,8 @@
 """Trains the prior: an episode is one sample, drawn on stage by stage.
 
-As in use, the network starts each stage from the classifier's belief and from its own answer to the
-stage before. Several episodes are open at once and each step takes some of them one stage on, so
-that it does not see one picture many times in a row.
+As in a guide, the network starts each stage from the classifier's belief and from the answer to the
+stage before, here its own alone. Several episodes are open at once and each step takes some of them
+one stage on, so that it does not see one picture many times in a row.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ from backend.learning.prior import (
     steadied,
 )
 from backend.learning.prior_samples import PriorSample
-from backend.learning.scores import score
-
-BAND_PX = 3
-"""Reach of the edge band on either side of a border."""
+from backend.learning.scores import EDGE_BAND_PX, score
 
 _FULL_SCALE = np.float32(255)
 _INVERTED_SHARE = 0.3
@@ -47,8 +44,11 @@ _NOBODY_DREW = -1
 
 @dataclass(frozen=True)
 class PriorTraining:
-    """How the prior learns."""
+    """From what and how the prior learns."""
 
+    samples: int = 1500
+    held_out: int = 50
+    """Samples that are measured on and not trained on; they come first."""
     steps: int = 4000
     episodes_a_step: int = 3
     open_episodes: int = 12
@@ -60,10 +60,10 @@ class PriorTraining:
     far_share: float = 1 / 3
     """Share of the steps at half the size, as the prior looks at an image the second time."""
     band_weight: float = 2.0
-    """Weight of pixels within `BAND_PX` of a border; the others count 1."""
+    """Weight of pixels within `EDGE_BAND_PX` of a border; the others count 1."""
     previous_shares: tuple[float, ...] = (0.0, 0.4, 0.6)
     """Weight of the answer before, one of these for an episode; a guide opened anew has none."""
-    seed: int = 0
+    seed: int = 1
 
 
 class Episode:
@@ -123,9 +123,10 @@ class PriorTrainer:
         self.losses: list[float] = []  # of each step
         self._samples = samples
         self._rng = np.random.default_rng(settings.seed)
-        torch.manual_seed(settings.seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = PriorNetwork("imagenet").to(self._device)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            torch.manual_seed(settings.seed)
+            network = PriorNetwork("imagenet").to(self._device)
         self._network = network.to(memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call] # torch's
         self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
@@ -201,7 +202,7 @@ class PriorTrainer:
             ValueError: It is damaged, or of a training with other settings.
         """
         tensors, header = networks.load_tensors(path)
-        if header["settings"] != json.loads(json.dumps(asdict(self.settings))):
+        if header.get("settings") != json.loads(json.dumps(asdict(self.settings))):
             raise ValueError(
                 f"{path} is of a training with other settings: give those, or another folder"
             )
@@ -238,23 +239,23 @@ def answer_loss(logits: Tensor, target: Tensor, band_weight: float) -> Tensor:
 
 
 def near_border(target: Tensor) -> Tensor:
-    """1 within `BAND_PX` of another class, else 0. (H, W) -> (H, W).
+    """1 within `EDGE_BAND_PX` of another class, else 0. (H, W) -> (H, W).
 
     Example:
         >>> near_border(torch.tensor([[0, 0, 0, 0, 0, 1]])).tolist()
         [[0.0, 0.0, 1.0, 1.0, 1.0, 1.0]]
     """
     labels = target[None, None].float()
-    size = 2 * BAND_PX + 1
-    highest = F.max_pool2d(labels, size, stride=1, padding=BAND_PX)
-    lowest = -F.max_pool2d(-labels, size, stride=1, padding=BAND_PX)
+    size = 2 * EDGE_BAND_PX + 1
+    highest = F.max_pool2d(labels, size, stride=1, padding=EDGE_BAND_PX)
+    lowest = -F.max_pool2d(-labels, size, stride=1, padding=EDGE_BAND_PX)
     return (highest != lowest)[0, 0].float()
 
 
 def held_out_scores(
     network: PriorNetwork, samples: Sequence[PriorSample], previous_share: float
 ) -> dict[str, list[float]]:
-    """Measure a prior on samples it was not trained on, as a guide uses it.
+    """Measure a prior alone, without the classifier's share, on samples it was not trained on.
 
     Args:
         network: In evaluation mode.
