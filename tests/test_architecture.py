@@ -32,10 +32,10 @@ FLOW = [
     # the server
     "learning.obal",
     "learning.pixel_classifier",
+    "learning.uncertainty",
     "learning.networks",
     "learning.prior",
     "learning.image_network",
-    "learning.uncertainty",
     "learning.spots",
     "learning.guide_state",
     "learning.guide",

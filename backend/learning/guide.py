@@ -53,10 +53,11 @@ _T = TypeVar("_T", bound=np.generic)
 class GuideSettings:
     """How a guide learns."""
 
-    previous_share: float = 0.4
-    """Weight of the answer before in what the prior starts from, the classifier's is the rest.
+    previous_share: float = 0.6
+    """Weight of the answer before, where it was sure, in what the prior starts from.
 
-    More strokes can make a forest worse, by 13 points once, and with it the whole guide, by 6.
+    The classifier's is the rest. More strokes can make a forest worse, by 13 points once, and with
+    it the whole guide, by 6.
     """
     prior_share: float = 0.6
     """Weight of the prior's opinion in the inference result, the pixel classifier's is the rest."""
@@ -198,6 +199,7 @@ class Guide:
             return self._undecided()
         if self._has_network and self._network.trained_steps:
             opinion = self._network.probabilities()
+            release_freed_memory()
             has_learned = self._agreement(opinion) >= self.settings.min_agreement
             self._state.opinion = opinion if has_learned else None
         return self._joined()

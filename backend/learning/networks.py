@@ -40,8 +40,8 @@ PADDED_TO_PX = 128
 """Sides are padded to multiples of this: networks have a stride of 32, and the prior looks at cells
 of 2 x 2 px, and at the image at half its size."""
 
-TILE_PX = 512
-TILE_MARGIN_PX = 128
+TILE_PX = 384
+TILE_MARGIN_PX = 64
 
 EncoderWeights = Literal["imagenet", "random"]
 
