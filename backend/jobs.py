@@ -48,11 +48,6 @@ class LatestOnly:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    @property
-    def closed(self) -> bool:
-        """No more work is taken."""
-        return self._closed
-
     def submit(
         self, key: Hashable, work: Callable[[], Any], *, when_idle: bool = False
     ) -> Future[Any]:
