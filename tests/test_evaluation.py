@@ -25,8 +25,8 @@ PLAN = Plan(
 )
 TURN = Turn(
     "gate A", "seed 0", "guide", "careful", 0, turn=1, strokes=4, drawn_px=100, accuracy=0.9,
-    mean_iou=0.8, edge_band_accuracy=0.7, error_in_spots=0.3, error_elsewhere=0.1, wall_s=1.0,
-    cpu_s=2.0, elapsed_s=13.0,
+    mean_iou=0.8, edge_band_accuracy=0.7, error_in_spots=0.3, error_elsewhere=0.1,
+    calibration_error=0.05, wall_s=1.0, cpu_s=2.0, elapsed_s=13.0,
 )  # fmt: skip
 
 
@@ -71,6 +71,17 @@ def test_all_combinations_are_run_once(replayed, tmp_path):
     assert len(replayed) == len(set(replayed)) == 2 * 2 * 2 * 2
     assert len(turns) == 2 * len(replayed)
     assert read_turns(tmp_path / "turns.csv") == turns
+
+
+def test_training_methods_play_with_the_first_annotator_only(replayed, tmp_path):
+    """They take most of the time."""
+    evaluate([layers()], replace(PLAN, methods=("network", "trees"), seeds=1), tmp_path, no_maps)
+
+    assert [(run.method, run.annotator) for run in replayed] == [
+        ("network", "careful"),
+        ("trees", "careful"),
+        ("trees", "random"),
+    ]
 
 
 def test_stopped_evaluation_goes_on(replayed, tmp_path, monkeypatch):

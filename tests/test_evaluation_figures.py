@@ -11,6 +11,7 @@ from backend.learning import evaluation_figures
 from backend.learning.evaluation_figures import (
     draw_curves,
     draw_maps,
+    draw_reliability,
     maps_drawer,
     panels,
     straight_line,
@@ -127,11 +128,22 @@ def test_maps_of_many_turns_show_the_first_and_the_last():
     assert shown == ["turn 1", "turn 3", "turn 5", "turn 7", "turn 9"]
 
 
+def test_reliability_shows_whether_an_answer_is_as_sure_as_it_is_right():
+    """A line a turn; the bin of the probability one half is right for half of the pixels."""
+    (ax,) = draw_reliability(IMAGE, [answer(0)]).axes
+
+    line = lines_of(ax)["turn 1, error 0.000"]
+    assert [y for y in line if not np.isnan(y)] == [0.5]
+
+
 def test_file_of_maps_is_named_after_data_set_and_method(tmp_path):
     """In a folder that need not exist."""
     maps_drawer(tmp_path / "new")(IMAGE, TURN.run, [answer(0)])
 
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["fig89_gate_A_guide.png"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "fig89_gate_A_guide.png",
+        "reliability_gate_A_guide.png",
+    ]
 
 
 def test_line_through_equal_values_has_no_r2():

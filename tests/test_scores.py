@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from backend.arrays import UNLABELED
-from backend.learning.scores import edge_band, mean_iou, score
+from backend.learning.scores import CONFIDENCE_BINS, edge_band, mean_iou, reliability, score
 from backend.learning.spots import Spot
 
 
@@ -76,3 +76,30 @@ def test_errors_in_and_outside_the_boxes():
 def test_undecided_is_wrong():
     """Before two materials are drawn, nothing is shown."""
     assert score(np.full((20, 20), UNLABELED, np.uint8), halves(), ()).accuracy == 0
+
+
+def test_reliability_tells_the_sure_from_the_unsure():
+    """Right as often as it says where it is sure, not where it is unsure; unknown counts not."""
+    truth = np.zeros((2, 100), np.uint8)
+    truth[0, 90:] = 1
+    truth[1, :20] = UNLABELED
+    shown = np.empty((2, 2, 100), np.float32)
+    shown[0, 0], shown[0, 1] = 0.9, 0.6
+    shown[1] = 1 - shown[0]
+
+    measured = reliability(shown, truth)
+
+    assert measured.pixels.sum() == 180
+    sure, unsure = int(0.9 * CONFIDENCE_BINS), int(0.6 * CONFIDENCE_BINS)
+    assert math.isclose(measured.accuracy[sure], 0.9)
+    assert math.isclose(measured.confidence[sure], 0.9, rel_tol=1e-6)
+    assert measured.accuracy[unsure] == 1
+    error = measured.expected_calibration_error
+    assert math.isclose(error, 80 / 180 * 0.4, rel_tol=1e-5)
+
+
+def test_reliability_of_nothing_is_unknown():
+    """No pixel of the truth is known."""
+    truth = np.full((2, 2), UNLABELED, np.uint8)
+    measured = reliability(np.full((2, 2, 2), 0.5, np.float32), truth)
+    assert math.isnan(measured.expected_calibration_error)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from backend.files import write_atomically
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
+from backend.learning.methods import METHODS
 from backend.learning.replay import Run, Turn, replay
 from backend.learning.simulated_annotator import AnnotatorName
 
@@ -38,6 +39,7 @@ _SUMMARIZED = (
     "edge_band_accuracy",
     "error_in_spots",
     "error_elsewhere",
+    "calibration_error",
     "wall_s",
 )
 
@@ -56,12 +58,16 @@ class Plan:
     steps: int  # training steps a turn, of methods that train
 
     def runs(self, image: LabeledImage) -> list[Run]:
-        """All runs on an image, those of one annotator next to each other."""
+        """All runs on an image, those of one annotator next to each other.
+
+        Methods that train play with the first annotator only: they take most of the time.
+        """
         return [
             Run(image.data_set, image.name, method, annotator, seed)
             for annotator in self.annotators
             for seed in range(self.seeds)
             for method in self.methods
+            if annotator == self.annotators[0] or not METHODS[method].trains
         ]
 
 

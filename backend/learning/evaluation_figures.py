@@ -25,7 +25,7 @@ from backend.learning.evaluation import ShowMaps, by, means
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
 from backend.learning.replay import STROKE_S, Run, Turn
-from backend.learning.scores import score
+from backend.learning.scores import reliability, score
 from backend.learning.spots import Spot
 from backend.microscope.images import to_gray
 
@@ -94,6 +94,20 @@ def draw_maps(image: LabeledImage, predictions: Sequence[Prediction]) -> Figure:
         axes[0, column].set_title(f"turn {index + 1}: {100 * accuracy:.1f} %")
         axes[1, column].imshow(prediction.uncertainty, cmap="jet", vmin=0, vmax=1)
         axes[1, column].set_title(f"mean uncertainty {prediction.uncertainty.mean():.2f}")
+    return figure
+
+
+def draw_reliability(image: LabeledImage, predictions: Sequence[Prediction]) -> Figure:
+    """Draw how often answers are right against how sure they are, a line a turn."""
+    figure = Figure((_PANEL_INCHES, _PANEL_INCHES), layout="constrained")
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], "k--", lw=0.8)
+    for turn, prediction in enumerate(predictions, start=1):
+        measured = reliability(prediction.probabilities, image.truth)
+        label = f"turn {turn}, error {measured.expected_calibration_error:.3f}"
+        ax.plot(measured.confidence, measured.accuracy, marker="o", label=label)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(fontsize="x-small")
     return figure
 
 
@@ -185,10 +199,11 @@ def _by_turn(turns: Sequence[Turn]) -> list[list[Turn]]:
 def _save_maps(
     folder: Path, image: LabeledImage, run: Run, predictions: Sequence[Prediction]
 ) -> None:
-    """Write the maps of one run; the file is named after data set and method."""
+    """Write the maps of one run and their reliability, named after data set and method."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"\W+", "_", f"fig89_{run.data_set}_{run.method}")
-    draw_maps(image, predictions).savefig(folder / f"{name}.png", dpi=_DPI)
+    for kind, draw in (("fig89", draw_maps), ("reliability", draw_reliability)):
+        name = re.sub(r"\W+", "_", f"{kind}_{run.data_set}_{run.method}")
+        draw(image, predictions).savefig(folder / f"{name}.png", dpi=_DPI)
 
 
 def _show_classes(ax: Axes, label_map: LabelMap) -> None:

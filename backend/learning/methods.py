@@ -47,6 +47,8 @@ class Method:
 
     description: str
     start: Callable[[Image, int, int, int], Player]  # image, classes, training steps a turn, seed
+    trains: bool = False
+    """A network is trained at each turn, which takes most of the time of an evaluation."""
 
 
 class GuidePlayer:
@@ -153,7 +155,7 @@ def _guide(description: str, settings: GuideSettings, *, trains: bool, waits: bo
         guide = Guide(image, classes, settings=settings, seed=seed)
         return GuidePlayer(guide, steps if trains else 0, waits=waits)
 
-    return Method(description, start)
+    return Method(description, start, trains)
 
 
 def _network(description: str, weights: EncoderWeights, obal: ObalSettings) -> Method:
@@ -162,7 +164,7 @@ def _network(description: str, weights: EncoderWeights, obal: ObalSettings) -> M
         network = ImageNetwork(pad_image(to_gray(image)), classes, training, seed)
         return NetworkPlayer(network, steps)
 
-    return Method(description, start)
+    return Method(description, start, trains=True)
 
 
 def _forest(description: str, kind: Forest) -> Method:

@@ -1,8 +1,7 @@
-"""Trains the prior: an episode is one sample, drawn on stage by stage.
+"""Trains the prior on episodes: samples drawn on stage by stage.
 
-As in a guide, the network starts each stage from the classifier's belief and from the answer to the
-stage before, here its own alone. Several episodes are open at once and each step takes some of them
-one stage on, so that it does not see one picture many times in a row.
+Many episodes are open at once and each step takes some of them one stage on, so that it does not
+see one picture many times in a row.
 """
 
 from __future__ import annotations
@@ -21,97 +20,44 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from backend.arrays import UNLABELED, CellProbabilities
 from backend.learning import networks
-from backend.learning.prior import (
-    PriorNetwork,
-    class_planes,
-    drawn_classes,
-    enlarge,
-    half_size,
-    refine,
-    shrink,
-    steadied,
-)
+from backend.learning.prior import PriorNetwork, drawn_classes, enlarge, refine, shrink, steadied
+from backend.learning.prior_episodes import FULL_SCALE, NOBODY_DREW, Crop, Episode
 from backend.learning.prior_samples import PriorSample
 from backend.learning.scores import EDGE_BAND_PX, score
 
-_FULL_SCALE = np.float32(255)
-_INVERTED_SHARE = 0.3
 _MEASURED = ("classifier_accuracy", "classifier_edge_band", "prior_accuracy", "prior_edge_band")
-_NOBODY_DREW = -1
 
 
 @dataclass(frozen=True)
 class PriorTraining:
     """From what and how the prior learns."""
 
-    samples: int = 1500
+    samples: int = 1600
     held_out: int = 50
     """Samples that are measured on and not trained on; they come first."""
-    steps: int = 4000
-    episodes_a_step: int = 3
-    open_episodes: int = 12
+    steps: int = 2400
+    near_episodes: int = 6
+    """Taken one stage on in a step at full size."""
+    far_episodes: int = 9
+    """The same in a step at half the size."""
+    open_episodes: int = 36
     """Of each size."""
+    crop_px: int = 256
+    """Side of what is seen of a sample at full size: many crops teach more than a few samples."""
+    max_zoom: float = 2.0
+    """How much a crop is enlarged at most: large images are blurred over more pixels."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average_decay: float = 0.995
     """Of the running average of the weights, which is what is kept in the end."""
     far_share: float = 1 / 3
     """Share of the steps at half the size, as the prior looks at an image the second time."""
-    band_weight: float = 2.0
+    band_weight: float = 3.0
     """Weight of pixels within `EDGE_BAND_PX` of a border; the others count 1."""
     previous_shares: tuple[float, ...] = (0.0, 0.4, 0.6)
     """Weight of the answer before, one of these for an episode; a guide opened anew has none."""
     seed: int = 1
-
-
-class Episode:
-    """One sample as it is drawn on, mirrored and inverted at random."""
-
-    def __init__(
-        self, sample: PriorSample, rng: np.random.Generator, previous_share: float, *, far: bool
-    ) -> None:
-        axes = [axis for axis in (-2, -1) if rng.random() < 0.5]  # noqa: PLR2004 - every other
-        image = np.flip(sample.image, axes).astype(np.float32) / _FULL_SCALE
-        self._image = 1 - image if rng.random() < _INVERTED_SHARE else image
-        self._scribbles = np.flip(sample.scribbles, axes).copy()
-        self._beliefs = np.flip(sample.beliefs, axes).astype(np.float32) / _FULL_SCALE
-        self._label_map = np.flip(sample.label_map, axes).copy()
-        self._previous_share = previous_share
-        self._far = far
-        self._stage = 0
-        self._before: CellProbabilities | None = None
-
-    @property
-    def over(self) -> bool:
-        """All stages have been seen."""
-        return self._stage == len(self._scribbles)
-
-    def planes(self) -> tuple[Tensor, Tensor]:
-        """What the network sees of the K classes drawn at this stage, as from `class_planes`."""
-        beliefs = self._beliefs[self._stage]
-        if self._before is not None:
-            known = drawn_classes(self._scribbles[self._stage - 1]).tolist()
-            beliefs = steadied(beliefs, self._before, known, self._previous_share)
-        planes = class_planes(self._image, self._scribbles[self._stage], beliefs)
-        return half_size(*planes) if self._far else planes
-
-    def target(self) -> Tensor:
-        """Place of each pixel's class among those drawn, `_NOBODY_DREW` for others. (H, W)."""
-        drawn = drawn_classes(self._scribbles[self._stage])
-        places = np.full(UNLABELED + 1, _NOBODY_DREW, np.int64)
-        places[drawn] = np.arange(len(drawn))
-        target = torch.from_numpy(places[self._label_map])
-        return target[::2, ::2].contiguous() if self._far else target
-
-    def advance(self, answer: Tensor) -> None:
-        """Take the network's answer (K, H, W) to this stage, and go on to the next."""
-        drawn = drawn_classes(self._scribbles[self._stage])
-        cells = shrink(answer.numpy())
-        self._before = np.zeros(self._beliefs.shape[1:], np.float32)
-        self._before[drawn] = enlarge(cells) if self._far else cells
-        self._stage += 1
 
 
 class PriorTrainer:
@@ -160,9 +106,16 @@ class PriorTrainer:
         while len(episodes) < self.settings.open_episodes:
             sample = self._samples[int(self._rng.integers(len(self._samples)))]
             share = float(self._rng.choice(self.settings.previous_shares))
-            episodes.append(Episode(sample, self._rng, share, far=far))
-        chosen = self._rng.choice(len(episodes), self.settings.episodes_a_step, replace=False)
+            crop = None if far else self._crop_of(sample)
+            episodes.append(Episode(sample, self._rng, share, crop))
+        count = self.settings.far_episodes if far else self.settings.near_episodes
+        chosen = self._rng.choice(len(episodes), count, replace=False)
         return [episodes[i] for i in chosen]
+
+    def _crop_of(self, sample: PriorSample) -> Crop:
+        height, width = sample.label_map.shape
+        side_px, max_zoom = self.settings.crop_px, self.settings.max_zoom
+        return Crop.anywhere((height, width), side_px, max_zoom, self._rng)
 
     def _step(self, episodes: Sequence[Episode]) -> float:
         planes = [episode.planes() for episode in episodes]
@@ -231,11 +184,11 @@ def answer_loss(logits: Tensor, target: Tensor, band_weight: float) -> Tensor:
     logits (K, H, W), target (H, W) of place among the K classes or -1 -> scalar.
     """
     per_pixel = F.cross_entropy(
-        logits[None], target[None], reduction="none", ignore_index=_NOBODY_DREW
+        logits[None], target[None], reduction="none", ignore_index=NOBODY_DREW
     )
     weights = 1 + (band_weight - 1) * near_border(target)[None]
-    weights = weights * (target != _NOBODY_DREW)
-    return (weights * per_pixel).sum() / weights.sum()
+    weights = weights * (target != NOBODY_DREW)
+    return (weights * per_pixel).sum() / weights.sum().clamp(min=1)  # a crop may show none drawn
 
 
 def near_border(target: Tensor) -> Tensor:
@@ -275,9 +228,9 @@ def _stage_scores(
 ) -> list[list[float]]:
     """One row of `_MEASURED` for each stage of one sample."""
     rows, before, known = [], None, []
-    image = sample.image.astype(np.float32) / _FULL_SCALE
+    image = sample.image.astype(np.float32) / FULL_SCALE
     for scribbles, belief in zip(sample.scribbles, sample.beliefs, strict=True):
-        beliefs = belief.astype(np.float32) / _FULL_SCALE
+        beliefs = belief.astype(np.float32) / FULL_SCALE
         classifier = score(enlarge(beliefs).argmax(axis=0), sample.label_map, ())
         if before is not None:
             beliefs = steadied(beliefs, before, known, previous_share)

@@ -12,7 +12,7 @@ from backend.arrays import UNLABELED
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
 from backend.learning.methods import METHODS, Player
-from backend.learning.scores import score
+from backend.learning.scores import reliability, score
 from backend.learning.simulated_annotator import Annotator, AnnotatorName
 
 STROKE_S = 2.0
@@ -47,6 +47,7 @@ class Turn:
     edge_band_accuracy: float  # within 3 px of a true edge
     error_in_spots: float  # share that is wrong in the recommended boxes
     error_elsewhere: float
+    calibration_error: float  # expected, of the probabilities, 0 to 1
     wall_s: float  # the annotator waits so long for this answer; at the first turn, also to open
     cpu_s: float  # of all cores, also while the annotator draws
     elapsed_s: float  # since the image was opened: all waits, and `STROKE_S` for each stroke
@@ -82,6 +83,7 @@ def replay(
         player.go_on()
         cpu_s = time.process_time() - cpu_start
         waited_s += wall_s
+        calibration = reliability(prediction.probabilities, image.truth)
         scores = score(prediction.label_map, image.truth, prediction.spots)
         yield (
             Turn(
@@ -90,6 +92,7 @@ def replay(
                 strokes=annotator.strokes,
                 drawn_px=int(np.count_nonzero(annotator.scribbles != UNLABELED)),
                 **vars(scores),
+                calibration_error=calibration.expected_calibration_error,
                 wall_s=wall_s,
                 cpu_s=cpu_s,
                 elapsed_s=waited_s + STROKE_S * annotator.strokes,

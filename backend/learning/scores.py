@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from backend.arrays import UNLABELED, LabelMap, Mask
+from backend.arrays import UNLABELED, LabelMap, Mask, Probabilities
 from backend.learning.simulated_annotator import box_window
 from backend.learning.spots import Spot
 
 EDGE_BAND_PX = 3
+CONFIDENCE_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,45 @@ def edge_band(truth: LabelMap) -> Mask:
     edge[:-1] |= _differ(truth[:-1], truth[1:])
     edge[:, :-1] |= _differ(truth[:, :-1], truth[:, 1:])
     return ndi.binary_dilation(edge, iterations=EDGE_BAND_PX)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Is a guide right as often as it says? Pixels in bins of equal width of their confidence."""
+
+    confidence: NDArray[np.float64]
+    """Mean probability of the likeliest class in each bin; NaN where a bin is empty."""
+    accuracy: NDArray[np.float64]
+    """Share of the pixels that are right in each bin, likewise."""
+    pixels: NDArray[np.int64]
+    """In each bin."""
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean gap of accuracy and confidence, weighted by pixels (Guo et al. 2017, Eq. 3)."""
+        filled = self.pixels > 0
+        gaps = np.abs(self.accuracy - self.confidence)[filled]
+        return float(np.average(gaps, weights=self.pixels[filled])) if filled.any() else np.nan
+
+
+def reliability(probabilities: Probabilities, truth: LabelMap) -> Reliability:
+    """Hold probabilities (C, H, W) against the truth (H, W).
+
+    Example:
+        >>> sure = np.array([[[0.8, 0.8, 0.8, 0.8]], [[0.2, 0.2, 0.2, 0.2]]], np.float32)
+        >>> half_right = np.array([[0, 0, 1, 1]], np.uint8)
+        >>> round(reliability(sure, half_right).expected_calibration_error, 3)
+        0.3
+    """
+    known = truth != UNLABELED
+    confidence = probabilities.max(axis=0)[known].astype(np.float64)
+    right = (probabilities.argmax(axis=0) == truth)[known]
+    places = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    pixels, confident, correct = (
+        np.bincount(places, weights, CONFIDENCE_BINS) for weights in (None, confidence, right)
+    )
+    with np.errstate(invalid="ignore"):
+        return Reliability(confident / pixels, correct / pixels, pixels)
 
 
 def _differ(first: LabelMap, second: LabelMap) -> Mask:
