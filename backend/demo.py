@@ -26,6 +26,10 @@ from backend.processes import ServerError, check_port, free_port
 
 TITLE = "TEM guide demo"
 MATERIALS_FILE = "materials.json"
+_SYNTHETIC_HINT = """
+In the synthetic images Si lies at the bottom, below gates of Metal with caps and walls of Nitride,
+in Oxide.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,13 @@ def run_demo(options: DemoOptions, stop: threading.Event) -> None:
         client = stack.enter_context(LabelStudioClient(url, keys.token, timeout_s=60.0))
         project_id = prepare_project(client, materials, images, options.folder)
         connect_backend(client, project_id, backend)
-        say(_welcome(f"{url}/projects/{project_id}/data", keys, options.folder))
-        stop.wait()
+        address = f"{url}/projects/{project_id}/data"
+        synthetic = first and not options.images
+        say(_welcome(address, keys, options.folder, synthetic=synthetic))
+        try:
+            stop.wait()
+        finally:
+            say("Stopping, some seconds ...")
 
 
 def _choose_images(options: DemoOptions) -> tuple[tuple[str, ...], tuple[DemoImage, ...]]:
@@ -132,7 +141,8 @@ def _with_ports(options: DemoOptions) -> DemoOptions:
     return replace(options, port=port, backend_port=backend_port)
 
 
-def _welcome(address: str, keys: Keys, folder: Path) -> str:
+def _welcome(address: str, keys: Keys, folder: Path, *, synthetic: bool) -> str:
+    hint = _SYNTHETIC_HINT if synthetic else ""
     return f"""
 Ready: {address}
   e-mail    {keys.email}
@@ -141,9 +151,12 @@ Ready: {address}
 Open an image there, then:
   1. At the bottom of the editor, turn Auto-Annotation on; leave "Auto-Accept" off.
   2. Take the brush, press a material's number and paint a stroke inside each material, with Esc
-     after each. Then take the Auto-Detect tool, press u and drag a small box anywhere: the
-     masks and boxes around uncertain spots appear. Paint where they are wrong, and ask again.
-  3. When all is right, press Esc, accept the masks with the tick, tick "Finished GT", Submit.
+     after each. Then take the Auto-Detect tool, press u and drag a small box anywhere: five to ten
+     seconds later masks and boxes around uncertain spots appear. Paint where they are wrong, and
+     ask again.
+  3. When all is right, press Esc, accept with the green tick at the bottom, tick "Finished GT",
+     Submit.
+{hint}
 
 The data is kept in {folder.resolve()}. Stop with Ctrl-C."""
 

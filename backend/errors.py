@@ -11,6 +11,10 @@ class ForbiddenImageError(PermissionError):
     """The image lies outside the configured Label Studio and the allowed folder."""
 
 
+class InvalidDatasetError(ValueError):
+    """A dataset on disk is damaged, or does not fit what is to be put into it."""
+
+
 class InvalidTaskError(ValueError):
     """A task, annotation or region from Label Studio is malformed."""
 
@@ -25,3 +29,7 @@ class LabelStudioError(ConnectionError):
 
 class LateAnswerError(LabelStudioError):
     """Label Studio took the request, and did not answer in time."""
+
+
+class RegistryError(ValueError):
+    """A shared model does not exist, is damaged, or does not fit."""

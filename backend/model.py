@@ -17,7 +17,7 @@ from label_studio_ml.model import LabelStudioMLBase
 
 from backend.annotation.tasks import Json
 from backend.server import make_service
-from backend.service import MODEL_VERSION, GuideService
+from backend.service import GuideService
 from backend.settings import Settings
 
 _EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING")
@@ -47,9 +47,9 @@ class GuideBackend(LabelStudioMLBase):
     def setup(self) -> None:
         """Tell label-studio-ml 2.x the version that its `/setup` answers with."""
         if hasattr(self, "set"):
-            self.set("model_version", MODEL_VERSION)
+            self.set("model_version", self._service().model_version)
         else:
-            self.model_version = MODEL_VERSION
+            self.model_version = self._service().model_version
 
     def predict(self, tasks: list[Json], context: Json | None = None, **_: object) -> list[Json]:
         """Answer with the guide's prediction for each task."""
@@ -69,7 +69,7 @@ class GuideBackend(LabelStudioMLBase):
             if training is not None:
                 with suppress(CancelledError):  # a newer submission of the task took over
                     training.result()
-        return {"model_version": MODEL_VERSION}
+        return {"model_version": self._service().model_version}
 
     def _service(self) -> GuideService:
         return self.service or _service_from_environment()

@@ -27,8 +27,9 @@ from backend.errors import (
     InvalidTaskError,
     LabelStudioError,
 )
-from backend.service import MODEL_VERSION, GuideService
+from backend.service import GuideService
 from backend.settings import Settings
+from backend.training_process import TrainingStatus
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,13 @@ def create_app(settings: Settings, service: GuideService | None = None) -> FastA
         app.add_exception_handler(kind, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
 
+    _add_routes(app, service, allowed)
+    return app
+
+
+def _add_routes(app: FastAPI, service: GuideService, allowed: Any) -> None:  # noqa: ANN401
+    """Add what Label Studio calls, and what people read."""
+
     @app.get("/health")
     @app.get("/")
     async def health() -> dict[str, str]:
@@ -106,13 +114,14 @@ def create_app(settings: Settings, service: GuideService | None = None) -> FastA
 
     @app.post("/setup", dependencies=[allowed])
     async def setup(body: dict[str, Any]) -> dict[str, str]:
-        schema = str(body.get("schema") or "")
-        return {"model_version": service.check_label_config(schema) if schema else MODEL_VERSION}
+        if schema := str(body.get("schema") or ""):
+            service.check_label_config(schema)
+        return {"model_version": service.model_version}
 
     @app.get("/versions", dependencies=[allowed])
     @app.post("/versions", dependencies=[allowed])
     async def versions() -> dict[str, list[str]]:
-        return {"versions": [MODEL_VERSION]}
+        return {"versions": [service.model_version]}
 
     @app.post("/predict", dependencies=[allowed])
     def predict(body: PredictBody) -> dict[str, Any]:  # on a worker thread: /health stays quick
@@ -125,7 +134,9 @@ def create_app(settings: Settings, service: GuideService | None = None) -> FastA
         queued = service.handle_event(str(body.get("action") or body.get("event") or ""), body)
         return {"status": "queued" if queued else "ignored"}  # no `job`: it would be polled for
 
-    return app
+    @app.get("/training", dependencies=[allowed])
+    def training() -> TrainingStatus:
+        return service.training
 
 
 def make_service(settings: Settings) -> GuideService:

@@ -7,11 +7,13 @@ A submission: the same in the background, and the prediction is pushed to Label 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,9 @@ import numpy as np
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.image_sources import ImageSource
 from backend.annotation.label_config import LabelConfig, parse_label_config
-from backend.annotation.predictions import sent_regions, to_results
+from backend.annotation.predictions import to_results
 from backend.annotation.scribbles import rasterize, weak_labels
+from backend.annotation.task_columns import TaskColumns
 from backend.annotation.tasks import (
     Annotation,
     Json,
@@ -37,15 +40,16 @@ from backend.feature_cache import FeatureCache
 from backend.guide_cache import GuideCache
 from backend.jobs import LatestOnly, NewestRequests
 from backend.learning.guide import Guide, Prediction
-from backend.learning.spots import Spot
+from backend.learning.registry import Registry
+from backend.learning.shared_model import PublishedModel
 from backend.microscope.images import decode_image
+from backend.resources import VERSION_PREFIX, Resources, log_failure, to_store
 from backend.settings import Settings
-from backend.store import GuideStore, StoredPrediction, state_key
+from backend.shared_predictions import SharedPredictions
+from backend.store import GuideStore, Turn
+from backend.training_process import TrainingProcess, TrainingStatus
 
 logger = logging.getLogger(__name__)
-
-VERSION_PREFIX = "tem-guide"
-MODEL_VERSION = f"{VERSION_PREFIX}-v1"
 
 TRAINING_STEPS = 40
 """Of the network after each answer, as long as nobody asks."""
@@ -55,23 +59,22 @@ OPINION_STEPS = 10
 """After so many the network is asked for its opinion, which joins the answers from then on."""
 
 _LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
-_KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "START_TRAINING",
-                 "TASKS_CREATED", "TASKS_DELETED"}  # fmt: skip
+_KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "TASKS_CREATED",
+                 "TASKS_DELETED"}  # fmt: skip
 
-_WHOLE_IMAGE = Spot(0, 0, 1, 1, 1.0, "nothing is known yet")  # of an image of 1 x 1
 _TAKEN_OVER = "A newer request took over: ask again."
+_STILL_TRAINING = "Still training: ask again in a moment."
 _DRAWN_ELSEWHERE = (
     "drawn on an image of another size: was the image replaced? Import it as a new task"
 )
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The outcome of one training."""
+class Outcome:
+    """What one training gave."""
 
     prediction: Prediction
     score: float  # confidence of the whole, 0 to 1
-    materials_drawn: int
 
 
 class GuideService:
@@ -92,12 +95,19 @@ class GuideService:
         """
         self._settings = settings
         self._client = client
-        max_bytes = int(settings.max_image_mb * 1e6)
-        self._images = ImageSource(client, settings.image_root, max_bytes)
         self._store = GuideStore(settings.model_dir)
         self._jobs = LatestOnly()
         self._newest = NewestRequests()
-        self._make_guide = make_guide
+        self._resources = Resources(
+            client,
+            ImageSource(client, settings.image_root, int(settings.max_image_mb * 1e6)),
+            self._store,
+            self._jobs,
+            PublishedModel(Registry(settings.registry)),
+            make_guide,
+        )
+        self._shared = SharedPredictions(self._resources)
+        self._training = TrainingProcess(settings.model_dir)
         self._guides = GuideCache(settings.guide_cache_mb * 1e6, self._let_go)
         self._features = FeatureCache(
             settings.model_dir / "features", settings.feature_cache_mb * 1e6
@@ -105,18 +115,23 @@ class GuideService:
 
     def close(self) -> None:
         """Finish the training that runs, put the guides on disk, and close the state."""
+        self._training.close()
         self._jobs.close()
         self._guides.close()
         self._store.close()
 
-    def check_label_config(self, label_config: str) -> str:
-        """Return the model version, after making sure that the guide understands the config.
+    @property
+    def model_version(self) -> str:
+        """Names the shared model that starts guides, 0 before there is one."""
+        return self._resources.model_version
+
+    def check_label_config(self, label_config: str) -> None:
+        """Make sure that the guide understands a labeling config.
 
         Raises:
             InvalidLabelConfigError: It names the controls that are missing.
         """
         parse_label_config(label_config)
-        return MODEL_VERSION
 
     def predict(self, tasks: Sequence[Json], label_config: str, context: object) -> list[Json]:
         """Answer a `/predict`: train and answer if a prompt was drawn, else tell what is known.
@@ -137,7 +152,8 @@ class GuideService:
         config = parse_label_config(label_config)
         prompt_ids = {region.id for region in parse_prompts(context)}
         if not prompt_ids:
-            answers = [self._answer_known(task, config) for task in tasks]
+            deadline = time.monotonic() + self._settings.answer_timeout_s
+            answers = [self._answer_known(task, config, deadline) for task in tasks]
             if len(tasks) == 1:  # somebody opens it; a batch is "Retrieve Predictions"
                 self._open_when_idle(tasks[0], config)
             return answers
@@ -157,6 +173,9 @@ class GuideService:
         Raises:
             InvalidTaskError: The body lacks the ids of its annotation and task.
         """
+        if event == "START_TRAINING":
+            project_id = _id_in(body, "project")
+            return self._jobs.submit("training", lambda: self._start_training(project_id))
         if event not in _LEARNING_EVENTS:
             known = "nothing to do" if event in _KNOWN_EVENTS else "unknown event, ignored"
             logger.info("webhook %s: %s", event, known)
@@ -167,28 +186,46 @@ class GuideService:
             ("submission", task_id),
             lambda: self._learn_submission(annotation_id, task_id, is_newest),
         )
-        training.add_done_callback(lambda f: _log_failure(f"task {task_id} was not learned", f))
+        training.add_done_callback(lambda f: log_failure(f"task {task_id} was not learned", f))
         return training
 
+    @property
+    def training(self) -> TrainingStatus:
+        """How far the training of the shared model is."""
+        return self._training.status
+
+    def _start_training(self, project_id: int) -> None:
+        if self._training.start(project_id, lambda: self._shared.renew(project_id)):
+            logger.info("project %d: the training of the shared model has started", project_id)
+        else:
+            logger.info("project %d: a training runs already", project_id)
+
     def _answer_ask(self, task: Task, config: LabelConfig, prompt_ids: set[str]) -> Json:
+        if any(prompt_ids <= annotation.region_ids for annotation in task.annotations):
+            return self._resources.answer(task.id, [], 0)  # Label Studio asks again after Submit
         is_newest = self._newest.enter(task.id)
         self._jobs.submit(("open", task.id), lambda: self._open_guide(task, config))  # meanwhile
         annotation, notice = self._newest_annotation(task, prompt_ids)
         if not is_newest():  # its strokes may be older than those that are already on disk
-            return self._answer_stored(task, config, _TAKEN_OVER)
+            return self._resources.answer_stored(task, config, _TAKEN_OVER)
         regions = self._weak_labels(task.id, annotation, config) if annotation else ()
         scribbles = self._keep_scribbles(task, config, regions)
+        strokes = len(regions)
         if scribbles is None and notice:  # the draft was not seen, so the strokes may still exist
-            scribbles = self._store.load_scribbles(self._key(task, config))
-        turn = self._jobs.submit(("ask", task.id), lambda: self._learn(task, config, scribbles))
+            scribbles = self._store.load_scribbles(self._resources.key(task, config))
+        turn = self._jobs.submit(
+            ("ask", task.id), lambda: self._learn(task, config, scribbles, strokes)
+        )
         try:
             outcome = turn.result(timeout=self._settings.answer_timeout_s)
         except CancelledError:
             logger.info("task %d: a newer request took over", task.id)
-            return self._answer_stored(task, config, _TAKEN_OVER)
+            return self._resources.answer_stored(task, config, _TAKEN_OVER)
         except FutureTimeoutError:
             logger.warning("task %d: the answer takes too long, the last one is sent", task.id)
-            return self._answer_stored(task, config, "Still training: ask again in a moment.")
+            return self._resources.answer_stored(
+                task, config, "Still training: ask again in a moment."
+            )
         return self._answer_turn(task.id, config, outcome, notice)
 
     def _newest_annotation(self, task: Task, prompt_ids: set[str]) -> tuple[Annotation | None, str]:
@@ -216,6 +253,13 @@ class GuideService:
         task = parse_task(body, config.image_key)
         annotation = parse_annotation(self._client.annotation(annotation_id))
         regions = self._weak_labels(task_id, annotation, config)
+        if annotation.finished:
+            turns = self._store.turns(self._resources.key(task, config))
+            uncertainty = turns[-1].uncertainty if turns else None
+            columns = TaskColumns(
+                "finished", self._resources.model_version, uncertainty, len(turns), len(regions)
+            )
+            self._resources.show_when_idle(task_id, columns)
         if annotation.was_cancelled or annotation.finished or not regions:
             logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
             return
@@ -223,7 +267,8 @@ class GuideService:
             logger.info("annotation %d of task %d: newer strokes are known", annotation_id, task_id)
             return
         scribbles = self._keep_scribbles(task, config, regions)
-        answer = self._answer_turn(task_id, config, self._learn(task, config, scribbles))
+        outcome = self._learn(task, config, scribbles, len(regions))
+        answer = self._answer_turn(task_id, config, outcome)
         self._client.replace_predictions(task_id, **answer, prefix=VERSION_PREFIX)
         logger.info("task %d: a new prediction is in Label Studio", task_id)
 
@@ -245,7 +290,7 @@ class GuideService:
             return None
         if len(shapes) > 1:
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
-        key, shape = self._key(task, config), shapes.pop()
+        key, shape = self._resources.key(task, config), shapes.pop()
         before = self._store.load_scribbles(key)
         if before is not None and before.shape != shape:  # those on disk must not be lost
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
@@ -253,25 +298,32 @@ class GuideService:
         self._store.save_scribbles(key, scribbles)
         return scribbles
 
-    def _learn(self, task: Task, config: LabelConfig, scribbles: LabelMap | None) -> Turn:
+    def _learn(
+        self, task: Task, config: LabelConfig, scribbles: LabelMap | None, strokes: int
+    ) -> Outcome:
         """Train the task's guide on the strokes, if there are any."""
         guide = self._open_guide(task, config)
         if scribbles is None:
             scribbles = np.full(guide.shape, UNLABELED, np.uint8)
         if scribbles.shape != guide.shape:
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
-        key = self._key(task, config)
+        key = self._resources.key(task, config)
         prediction = guide.update(scribbles)
-        stored = _to_store(prediction)
-        drawn = np.unique(scribbles[scribbles != UNLABELED])
+        stored = to_store(prediction, guide.shared)
+        drawn_px = int(np.count_nonzero(scribbles != UNLABELED))
         self._store.save_prediction(key, stored)
+        at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        turn = Turn(task.id, at, strokes, drawn_px, 1 - stored.score, self._resources.model_version)
+        turns = self._store.record_turn(key, turn)
+        columns = TaskColumns("scribbled", turn.model, turn.uncertainty, turns, strokes)
+        self._resources.show_when_idle(task.id, columns)
         if guide.can_learn:
             self._train_when_idle(key, TRAINING_STEPS)
         logger.info(
-            "task %d: %d px of %d materials are drawn, mean uncertainty %.3f",
-            task.id, np.count_nonzero(scribbles != UNLABELED), len(drawn), 1 - stored.score,
+            "task %d, turn %d: %d strokes, %d px are drawn, mean uncertainty %.3f",
+            task.id, turns, strokes, drawn_px, turn.uncertainty,
         )  # fmt: skip
-        return Turn(prediction, stored.score, len(drawn))
+        return Outcome(prediction, stored.score)
 
     def _train_when_idle(self, key: str, steps: int) -> None:
         """Go on training between two asks, in rounds; the next answer is the better for it."""
@@ -283,7 +335,7 @@ class GuideService:
             guide.train(min(ROUND_STEPS, steps))
             left = steps - ROUND_STEPS
             if left <= 0 or left % OPINION_STEPS == 0:
-                self._store.save_prediction(key, _to_store(guide.predict()))
+                self._store.save_prediction(key, to_store(guide.predict(), guide.shared))
             self._guides.keep(key, guide)
             if left > 0:
                 self._train_when_idle(key, left)
@@ -292,7 +344,7 @@ class GuideService:
 
         with suppress(RuntimeError):  # the server is shutting down
             training = self._jobs.submit(("train", key), train, when_idle=True)
-            training.add_done_callback(lambda f: _log_failure(f"task {key} was not learned", f))
+            training.add_done_callback(lambda f: log_failure(f"task {key} was not learned", f))
 
     def _open_when_idle(self, body: Json, config: LabelConfig) -> None:
         """Prepare for the first ask while the annotator draws; of several tasks, for the newest."""
@@ -303,20 +355,21 @@ class GuideService:
                 when_idle=True,
             )
             sentence = f"task {body.get('id')} was not opened ahead"
-            opening.add_done_callback(lambda f: _log_failure(sentence, f))
+            opening.add_done_callback(lambda f: log_failure(sentence, f))
 
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""
-        key = self._key(task, config)
+        key = self._resources.key(task, config)
         guide = self._guides.get(key)
         if guide is not None:
             return guide
-        content = self._images.read(task.image)
-        guide = self._make_guide(
+        content = self._resources.images.read(task.image)
+        guide = self._resources.make_guide(
             decode_image(content),
             len(config.materials),
             class_names=config.materials,
             describe=self._features.features,
+            shared=self._resources.shared(config),
         )
         weights = self._store.guide_path(key)
         if weights.exists():
@@ -324,6 +377,7 @@ class GuideService:
                 guide.load(weights)
             except ValueError as error:
                 logger.warning("task %d starts afresh: %s", task.id, error)
+        guide.prepare()
         self._guides.keep(key, guide)
         return guide
 
@@ -336,9 +390,11 @@ class GuideService:
         except OSError as error:  # must not cost another task its answer
             logger.warning("task %s: what it learned is lost: %s", key, error)
 
-    def _answer_turn(self, task_id: int, config: LabelConfig, turn: Turn, notice: str = "") -> Json:
+    def _answer_turn(
+        self, task_id: int, config: LabelConfig, turn: Outcome, notice: str = ""
+    ) -> Json:
         prediction = turn.prediction
-        if turn.materials_drawn < 2:  # noqa: PLR2004 - nothing to tell apart
+        if (prediction.label_map == UNLABELED).all():
             notice = notice or "Paint a stroke in at least two materials, then ask again."
         results = to_results(
             prediction.label_map,
@@ -347,44 +403,17 @@ class GuideService:
             probabilities=prediction.probabilities,
             notice=notice,
         )
-        return self._answer(task_id, results, turn.score)
+        return self._resources.answer(task_id, results, turn.score)
 
-    def _answer_known(self, body: Json, config: LabelConfig) -> Json:
+    def _answer_known(self, body: Json, config: LabelConfig, deadline: float) -> Json:
         """Answer one task of a batch; one that cannot be read must not cost the others theirs."""
         try:
-            return self._answer_stored(parse_task(body, config.image_key), config)
-        except InvalidTaskError as error:
+            task = parse_task(body, config.image_key)
+            self._shared.predict_ahead(task, config, deadline)
+            return self._resources.answer_stored(task, config)
+        except (ValueError, PermissionError, ConnectionError) as error:
             logger.warning("task %s gets no prediction: %s", body.get("id"), error)
-            return {"result": [], "score": 0, "model_version": MODEL_VERSION}
-
-    def _answer_stored(self, task: Task, config: LabelConfig, notice: str = "") -> Json:
-        """Answer with the latest prediction; with nothing when there is none."""
-        stored = self._store.load_prediction(self._key(task, config))
-        if stored is None and notice:  # a box is the only thing that can carry words
-            nothing = np.full((1, 1), UNLABELED, np.uint8)
-            stored = StoredPrediction(nothing, np.ones((1, 1), np.float32), (_WHOLE_IMAGE,))
-        if stored is None:
-            return self._answer(task.id, [], 0)
-        results = to_results(stored.label_map, stored.spots, config, notice=notice)
-        return self._answer(task.id, results, stored.score)
-
-    def _key(self, task: Task, config: LabelConfig) -> str:
-        return state_key(self._settings.label_studio_url, task, config.materials)
-
-    def _answer(self, task_id: int, results: list[Json], score: float) -> Json:
-        self._store.remember_sent(task_id, sent_regions(results))
-        return {"result": results, "score": score, "model_version": MODEL_VERSION}
-
-
-def _to_store(prediction: Prediction) -> StoredPrediction:
-    return StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots)
-
-
-def _log_failure(sentence: str, work: Future[Any]) -> None:
-    """Say why work failed that nobody waits for."""
-    error = None if work.cancelled() else work.exception()
-    if error is not None:
-        logger.error("%s: %s: %s", sentence, type(error).__name__, error)
+            return {"result": [], "score": 0, "model_version": self._resources.model_version}
 
 
 def _id_in(body: Json, name: str) -> int:

@@ -41,6 +41,18 @@ class Settings(BaseSettings):
     feature_cache_mb: float = Field(default=1000, ge=0)
     """Disk space for the features of images; 13 MB for 1024 x 1024 px."""
 
+    train_steps: int = Field(default=0, ge=0)
+    """Of each training of the shared model; 0: by the number of images."""
+    train_folds: int = Field(default=3, ge=2)
+    """Parts of the images, each held out once."""
+    train_crop_px: int = Field(default=256, ge=32, multiple_of=32)
+    """Side of what a step sees of an image."""
+
+    @property
+    def registry(self) -> Path:
+        """Folder of the shared models."""
+        return self.model_dir / "models"
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:

@@ -12,9 +12,10 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,6 +29,10 @@ from backend.learning.spots import Spot
 
 logger = logging.getLogger(__name__)
 
+STATE = "state.db"
+_TURN_COLUMNS = {"key": str, "task": int, "at": str, "strokes": int, "drawn_px": int,
+                 "uncertainty": float, "model": str}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class StoredPrediction:
@@ -36,11 +41,25 @@ class StoredPrediction:
     label_map: LabelMap  # (H, W)
     uncertainty: UncertaintyMap  # (H, W), to 1/255
     spots: tuple[Spot, ...]
+    model: str = ""
+    """The shared model that had a part in it, if one had."""
 
     @property
     def score(self) -> float:
         """Confidence of the whole prediction, 1 - mean uncertainty, 0 to 1."""
         return 1 - float(self.uncertainty.mean())
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What was drawn by an answer, and what the answer was."""
+
+    task: int
+    at: str  # date and time, ISO 8601
+    strokes: int  # regions of the scribble brush
+    drawn_px: int
+    uncertainty: float  # mean of the image, 0 to 1
+    model: str  # version
 
 
 def state_key(label_studio_url: str, task: Task, materials: Sequence[str]) -> str:
@@ -68,7 +87,7 @@ class GuideStore:
         """
         self._tasks = folder / "tasks"
         self._tasks.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(folder / "state.db", check_same_thread=False, timeout=10)
+        connection = sqlite3.connect(folder / STATE, check_same_thread=False, timeout=10)
         self._database = Database(connection)
         self._database.enable_wal()
         self._lock = threading.Lock()  # one connection, several request threads
@@ -76,6 +95,9 @@ class GuideStore:
         self._sent = self._database.table("sent_regions")
         self._sent.create(columns, pk="id", if_not_exists=True)
         self._sent.create_index(["task"], if_not_exists=True)
+        self._turns = self._database.table("turns")
+        self._turns.create(_TURN_COLUMNS, if_not_exists=True)
+        self._turns.create_index(["key"], if_not_exists=True)
 
     def close(self) -> None:
         """Close the database."""
@@ -116,6 +138,7 @@ class GuideStore:
             label_map=prediction.label_map,
             uncertainty=np.round(prediction.uncertainty * 255).astype(np.uint8),
             spots=np.array(json.dumps(spots)),
+            model=np.array(prediction.model),
         )
         write_atomically(self._tasks / key / "prediction.npz", buffer.getvalue())
 
@@ -130,6 +153,18 @@ class GuideStore:
             logger.warning("%s: %s is damaged and ignored: %s", key, path, error)
             return None
 
+    def record_turn(self, key: str, turn: Turn) -> int:
+        """Add a turn to the record, which only grows; return how many there are of this task."""
+        with self._lock:
+            self._turns.insert({"key": key, **asdict(turn)})
+            return self._turns.count_where("key = ?", [key])
+
+    def turns(self, key: str) -> list[Turn]:
+        """The turns of a task in their order."""
+        with self._lock:
+            rows = list(self._turns.rows_where("key = ?", [key], order_by="rowid"))
+        return [Turn(**{name: row[name] for name in Turn.__annotations__}) for row in rows]
+
     def remember_sent(self, task_id: int, regions: Sequence[SentRegion]) -> None:
         """Remember the regions of an answer."""
         with self._lock:
@@ -138,12 +173,48 @@ class GuideStore:
     def sent(self, task_id: int, ids: Collection[str]) -> dict[str, SentRegion]:
         """Return those of the regions `ids` that we have sent for this task, by id."""
         with self._lock:
-            rows = list(self._sent.rows_where("task = ?", [task_id]))
-        return {
-            row["id"]: SentRegion(row["id"], row["control"], row["label"], row["answer"])
-            for row in rows
-            if row["id"] in ids
-        }
+            return _by_id(self._sent.rows_where("task = ?", [task_id]), ids)
+
+
+class SentRegions:
+    """The regions that a backend has sent, for other programs: read only, while it may run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the state of the backend below `folder`.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        self._path = (folder / STATE).resolve()
+        if not self._path.exists():
+            raise FileNotFoundError(f"{folder} holds no state of a backend")
+        address = f"{self._path.as_uri()}?mode=ro"
+        self._database = Database(sqlite3.connect(address, uri=True, timeout=10))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def sent(self, task_id: int, ids: Collection[str]) -> dict[str, SentRegion]:
+        """Return those of the regions `ids` that were sent for this task, by id.
+
+        Raises:
+            OSError: The database is damaged, or may not be read.
+        """
+        try:
+            rows = self._database.query("select * from sent_regions where task = ?", [task_id])
+            return _by_id(rows, ids)
+        except sqlite3.Error as error:
+            raise OSError(f"{self._path} cannot be read: {error}") from None
+
+
+def _by_id(rows: Iterable[Mapping[str, Any]], ids: Collection[str]) -> dict[str, SentRegion]:
+    """Turn those rows of the database whose id is among `ids` into regions."""
+    return {
+        row["id"]: SentRegion(row["id"], row["control"], row["label"], row["answer"])
+        for row in rows
+        if row["id"] in ids
+    }
 
 
 def _decode_scribbles(content: bytes) -> LabelMap:
@@ -166,6 +237,7 @@ def _decode_prediction(content: bytes) -> StoredPrediction:
                 arrays["label_map"],
                 arrays["uncertainty"].astype(np.float32) / 255,
                 tuple(Spot(**spot) for spot in json.loads(str(arrays["spots"]))),
+                str(arrays["model"]) if "model" in arrays else "",
             )
     except UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

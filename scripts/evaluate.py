@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from backend.errors import RegistryError
 from backend.learning.evaluation import Plan, evaluate, summarize
 from backend.learning.labeled_images import folder_images, synthetic_images
-from backend.learning.methods import METHODS
+from backend.learning.methods import METHODS, Method, shared_methods
+from backend.learning.registry import Registry
+from backend.learning.shared_model import SharedModel
 from backend.learning.simulated_annotator import AnnotatorName
 from backend.microscope.devices import Module
 from backend.microscope.equipment import EquipmentName
@@ -39,20 +42,47 @@ def main(arguments: Sequence[str]) -> int:
     try:
         from backend.learning import evaluation_figures  # needs an optional extra
     except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is missing: pip install 'tem-guide[evaluate]'")
-    plan = Plan(options.methods, options.annotators, options.seeds, options.turns, options.steps)
+        sys.exit(f'{error.name} is missing: .venv/bin/pip install -e ".[imagenet,evaluate]"')
     try:
+        methods = _methods(options.methods, options.registry)
+        plan = Plan(methods, options.annotators, options.seeds, options.turns, options.steps)
         images = [
             *synthetic_images(options.modules, options.equipment, options.images, options.size),
             *(one for folder in options.folder for one in folder_images(folder, options.images)),
         ]
         turns = evaluate(images, plan, options.out, evaluation_figures.maps_drawer(options.out))
         evaluation_figures.draw_curves(turns, options.out)
+    except KeyError as error:
+        parser.error(
+            f"there is no method {error}: see --help; those of a shared model want --registry"
+        )
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(summarize(turns))
     return 0
+
+
+def _methods(names: Sequence[str] | None, registry: Path | None) -> dict[str, Method]:
+    """The methods asked for, else all; with a registry, those of its published model too.
+
+    Raises:
+        ValueError: One is unknown, or there is no published model that can be read.
+    """
+    methods = dict(METHODS)
+    if registry is not None:
+        models = Registry(registry)
+        card = models.published()
+        if card is None:
+            raise RegistryError(f"no model is published in {registry}")
+        methods |= shared_methods(SharedModel(card, models.load(card)))
+    unknown = [name for name in names or () if name not in methods]
+    if unknown:
+        raise ValueError(
+            f"there is no method {unknown[0]}: there are {', '.join(methods)}, and with --registry "
+            "those that a shared model starts"
+        )
+    return {name: methods[name] for name in names or methods}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,13 +97,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, action="append", default=[], help="images/ and masks/; repeatable")
     add("--modules", nargs="*", choices=MODULES, default=MODULES, help="none: only folders")
     add("--equipment", nargs="+", choices=EQUIPMENT, default=EQUIPMENT)
-    add("--images", type=int, default=3, metavar="N", help="of each set (default %(default)s)")
+    add("--images", type=int, default=1, metavar="N", help="of each set (default %(default)s)")
     add("--size", type=int, default=512, metavar="PX", help="of synthetic images (%(default)s)")
     add("--turns", type=int, default=9, metavar="N", help="answers in each run (%(default)s)")
-    add("--steps", type=int, default=40, metavar="N", help="of training a turn (%(default)s)")
+    add("--steps", type=int, default=10, metavar="N", help="of training a turn (%(default)s)")
     add("--seeds", type=int, default=1, metavar="N", help="annotators of each kind (%(default)s)")
     add("--annotators", nargs="+", choices=PEOPLE, default=PEOPLE, help="all by default")
-    add("--methods", nargs="+", choices=METHODS, default=tuple(METHODS), metavar="METHOD")
+    add("--methods", nargs="+", metavar="METHOD", help="all by default")
+    add("--registry", type=Path, help="folder with a published shared model: adds guide-shared, "
+        "guide-shared-untrained and paper-shared")  # fmt: skip
     add("--quick", action="store_true", help="a minute's worth, to see that it works")
     return parser
 

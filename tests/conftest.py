@@ -33,6 +33,9 @@ class Workplace:
     backend: BackendAddress
 
 
+SHORT_TRAINING = {"TRAIN_STEPS": "40", "TRAIN_FOLDS": "2", "TRAIN_CROP_PX": "96"}
+
+
 @pytest.fixture(autouse=True)
 def _repeatable():
     """Seed the global random numbers; one thread, since two that spin on a busy machine crawl."""
@@ -144,7 +147,7 @@ def workplace(demo_runs, demo_folder) -> Iterator[Workplace]:
     keys = load_keys(demo_folder)
     with (
         label_studio(demo_folder, free_port(), keys) as url,
-        backend_server(demo_folder, free_port(), keys, url) as backend,
+        backend_server(demo_folder, free_port(), keys, url, SHORT_TRAINING) as backend,
         LabelStudioClient(url, keys.token, timeout_s=60.0) as client,
     ):
         yield Workplace(url, keys, client, backend)

@@ -28,6 +28,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PANEL_MARGIN_PX = 8
 BORDER_PX = 4  # a stroke that begins outside the image is none
 ANSWER_TIMEOUT_MS = 110_000  # Label Studio itself gives up after 100 s
+LATE_ANSWER_MS = 12_000
 SETTLE_MS = 400  # the editor needs a moment between a tool, a hotkey and a stroke
 
 # Where the image lies on the screen: the canvas, and in it the zoom and the shift of the image.
@@ -172,6 +173,10 @@ class Editor:
         ) as answer:
             self.page.locator("button:has-text('Submit')").click()
         assert answer.value.ok, answer.value.text()
+
+    def wait_for_late_answer(self) -> None:
+        """Wait for the answer that Label Studio asks for after Submit, without being asked."""
+        self.page.wait_for_timeout(LATE_ANSWER_MS)
 
     def suggestions(self) -> list[dict[str, Any]]:
         """List the pending suggestions."""

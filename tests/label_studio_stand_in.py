@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from loopback import Answer, LoopbackServer
 from PIL import Image
 
 from backend.annotation.label_config import write_label_config
+from backend.annotation.rle import encode_mask
 
 MATERIALS = ("Si", "Oxide")
 LABEL_CONFIG = write_label_config(MATERIALS)
 SIDE_PX = 64
+TICK = {"id": "status1", "from_name": "status", "to_name": "image", "type": "choices",
+        "value": {"choices": ["Finished GT"]}}  # fmt: skip
+HALVES = np.repeat(np.array([0, 1], np.uint8), SIDE_PX // 2)[:, np.newaxis].repeat(SIDE_PX, axis=1)
+"""The true classes of `two_halves`."""
 
 
 def two_halves():
@@ -53,6 +59,36 @@ def stroke(region_id, label, y_percent, control="scribble", **changes):
     }
 
 
+def masks(label_map, **changes):
+    """Make the results of accepted masks, one for each class of a label map (H, W)."""
+    height, width = label_map.shape
+    return [
+        {
+            "id": f"mask{index}",
+            "from_name": "seg",
+            "to_name": "image",
+            "type": "brushlabels",
+            "origin": "prediction",
+            "original_width": width,
+            "original_height": height,
+            "value": {
+                "format": "rle",
+                "rle": encode_mask(label_map == index),
+                "brushlabels": [MATERIALS[index]],
+            },
+            **changes,
+        }
+        for index in np.unique(label_map[label_map != 255]).tolist()
+    ]
+
+
+def submitted(number, *results, **changes):
+    """Make an annotation, as `GET /api/tasks/{id}/annotations/` lists it."""
+    return {"id": number, "completed_by": 2, "created_username": " Ann Bee ann@example.com, 2",
+            "updated_at": f"2026-11-22T08:40:{number:02}.5Z", "ground_truth": False,
+            "was_cancelled": False, "result": list(results), **changes}  # fmt: skip
+
+
 def prompt(region_id="prompt1"):
     """Make the result of the smart rectangle that asks the guide."""
     return {
@@ -75,10 +111,11 @@ def draft(*results):
 
 @dataclass
 class LabelStudioStandIn:
-    """Serves task 7 of project 1; what its users did is set by the test."""
+    """Serves task 7 of project 1, and those a test adds; what its users did is set by the test."""
 
     server: LoopbackServer
     predictions: list[dict] = field(default_factory=list)
+    tasks: dict[int, dict] = field(default_factory=dict)
 
     def __post_init__(self):
         answer = self.server.answer
@@ -89,6 +126,21 @@ class LabelStudioStandIn:
         self.server.routes["POST", "/api/predictions/"] = self._create_prediction
         self.server.routes["GET", "/api/predictions/"] = lambda _: Answer(self.predictions)
         self.server.routes["DELETE", "/api/predictions/1/"] = self._delete_first
+        self.server.routes["GET", "/api/tasks/"] = self._list_tasks
+
+    def set_task(self, number, *annotations, image=None, **data):
+        """Put a task with these annotations into the project, or others into a task."""
+        path = f"/data/upload/1/{number}.png"
+        self.server.answer("GET", path, Answer(png(two_halves()) if image is None else image))
+        self.server.answer("GET", f"/api/tasks/{number}/annotations/", Answer(annotations))
+        patched = f"/api/tasks/{number}/"
+        self.server.routes["PATCH", patched] = lambda _: Answer(self.tasks[number])
+        self.tasks[number] = {"id": number, "project": 1, "data": {"image": path, **data},
+                              "total_annotations": len(annotations)}  # fmt: skip
+
+    def delete_task(self, number):
+        """Delete a task with its annotations."""
+        del self.tasks[number], self.server.routes["GET", f"/api/tasks/{number}/annotations/"]
 
     def task(self, **changes):
         """Return the task as Label Studio sends it."""
@@ -107,6 +159,13 @@ class LabelStudioStandIn:
         created = {"id": len(self.predictions) + 1, **json.loads(request.body)}
         self.predictions.append(created)
         return Answer(created, status=201)
+
+    def _list_tasks(self, request):
+        """List tasks as the Data Manager does, with a filter by id and a limit."""
+        asked = parse_qs(urlsplit(request.path).query)
+        (behind,) = json.loads(asked["query"][0])["filters"]["items"]
+        tasks = [self.tasks[number] for number in sorted(self.tasks) if number > behind["value"]]
+        return Answer({"tasks": tasks[: int(asked["page_size"][0])], "total": len(tasks)})
 
     def _delete_first(self, _request):
         self.predictions[:] = [p for p in self.predictions if p["id"] != 1]

@@ -22,7 +22,10 @@ from backend.annotation.scribbles import rasterize, weak_labels
 from backend.annotation.tasks import parse_annotation, parse_results
 from backend.arrays import UNLABELED
 from backend.demo_images import DemoImage, as_png
+from backend.learning.labeled_images import folder_images
+from backend.microscope.images import decode_image
 from backend.microscope.synthetic import make_image
+from scripts.export_ground_truth import main as export
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -80,6 +83,15 @@ def page(browser, workplace):
     page.set_default_timeout(60_000)  # a machine that also trains is slow at times
     log_in(page, workplace.url, workplace.keys.email, workplace.keys.password)
     return page
+
+
+@pytest.fixture
+def dataset(workplace, demo_folder, monkeypatch, tmp_path):
+    """Set the environment as for the running backend; name a folder to export to."""
+    monkeypatch.setenv("LABEL_STUDIO_URL", workplace.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", workplace.keys.token)
+    monkeypatch.setenv("MODEL_DIR", str(demo_folder / "backend"))
+    return tmp_path / "dataset"
 
 
 def open_case(workplace, page, case):
@@ -158,8 +170,8 @@ def annotate(editor, case):
 
 
 @pytest.mark.parametrize("make_case", [gate_case, ebc_case])
-def test_scribbles_become_finished_ground_truth(page, workplace, make_case):
-    """Paint, ask, paint where it is wrong, ask again, accept, tick and submit."""
+def test_scribbles_become_finished_ground_truth(page, workplace, dataset, make_case):
+    """Paint, ask, paint where it is wrong, ask again, accept, tick, submit and export."""
     case = make_case()
     editor, task_id = open_case(workplace, page, case)
 
@@ -169,11 +181,14 @@ def test_scribbles_become_finished_ground_truth(page, workplace, make_case):
     editor.choose("Finished GT")
     editor.screenshot(f"{case.name}-finished")
     editor.submit()
+    editor.wait_for_late_answer()
 
+    assert editor.suggestions() == []  # Label Studio asks after Submit, nobody else did
     assert {region["labels"][0] for region in suggestions} == {*case.materials, "Uncertain"}
     assert len(suggestions) == len(case.materials) + len(boxes_of(answers[-1]))
     check_progress(case, answers)
     check_stored(workplace, case, task_id, strokes, answers[-1])
+    check_exported(workplace, case, task_id, answers[-1], dataset)
 
 
 def check_progress(case, answers):
@@ -191,6 +206,19 @@ def check_stored(workplace, case, task_id, strokes, answer):
     assert annotation.finished
     assert np.mean(truth.label_map == label_map_of(answer, case)) > 0.999
     check_scribbles(annotation, config, strokes, case)
+
+
+def check_exported(workplace, case, task_id, answer, dataset):
+    """The command brings image and masks to disk, beside the running backend; twice the same."""
+    project_id = workplace.client.task(task_id)["project"]
+    for _ in range(2):
+        assert export([str(project_id), "--out", str(dataset), "--coco"]) == 0
+    (exported,) = folder_images(dataset, count=2)
+    (entry,) = json.loads((dataset / "manifest.json").read_text())["images"]
+    assert (exported.image == decode_image(case.image.content)).all()
+    assert np.mean(exported.truth == label_map_of(answer, case)) > 0.999
+    assert (entry["task"], entry["materials"]) == (task_id, list(case.materials))
+    assert entry["share_by_origin"]["accepted"] > 0.9
 
 
 def stored(workplace, case, task_id):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
 import time
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -403,3 +405,49 @@ def test_httpx_is_asked_not_to_follow_redirects(loopback, client):
 
     with client.stream("/a.png") as response:
         assert response.status_code == httpx.codes.FOUND
+
+
+def list_tasks(loopback, pages):
+    """Let project 1 have these pages of tasks, by id; remember what was asked."""
+    answers = [Answer({"tasks": [{"id": id_} for id_ in page]}) for page in pages]
+    loopback.answer("GET", "/api/tasks/", *answers)
+
+
+def test_tasks_are_read_page_by_page(loopback, client):
+    """Each page begins behind the last id of the one before; an empty one is the end."""
+    list_tasks(loopback, [[1, 2], [5], []])
+
+    tasks = client.tasks(1)
+
+    assert [next(tasks)["id"], len(loopback.requests)] == [1, 1]  # no page is read ahead
+    assert [task["id"] for task in tasks] == [2, 5]
+    queries = [parse_qs(urlsplit(path).query) for path in loopback.paths()]
+    asked = [json.loads(query["query"][0]) for query in queries]
+    assert [one["filters"]["items"][0]["value"] for one in asked] == [0, 2, 5]
+    assert all(one["ordering"] == ["tasks:id"] for one in asked)
+    assert all((query["project"], query["page_size"]) == (["1"], ["100"]) for query in queries)
+
+
+@pytest.mark.parametrize("pages", [[[1, 2], [2, 3]], [[2, 1]], [[1], [1]]])
+def test_tasks_out_of_order_are_an_error(loopback, client, pages):
+    """Reading on could skip some, or never end."""
+    list_tasks(loopback, pages)
+
+    with pytest.raises(LabelStudioError, match="does not list the tasks of project 1 in order"):
+        list(client.tasks(1))
+
+
+@pytest.mark.parametrize("body", [{}, {"tasks": None}, {"tasks": [{}]}])
+def test_list_without_tasks_is_an_error(loopback, client, body):
+    """Another program, or a version that answers otherwise."""
+    loopback.answer("GET", "/api/tasks/", Answer(body))
+
+    with pytest.raises(LabelStudioError, match="does not list the tasks"):
+        list(client.tasks(1))
+
+
+def test_annotations_of_a_task_are_read(loopback, client):
+    """With their results."""
+    loopback.answer("GET", "/api/tasks/5/annotations/", Answer([{"id": 7, "result": []}]))
+
+    assert client.annotations(5) == [{"id": 7, "result": []}]

@@ -18,10 +18,15 @@ from backend.learning.evaluation import (
     write_turns,
 )
 from backend.learning.labeled_images import LabeledImage
+from backend.learning.methods import METHODS
 from backend.learning.replay import Turn
 
 PLAN = Plan(
-    methods=("forest", "trees"), annotators=("careful", "random"), seeds=2, turns=2, steps=1
+    methods={name: METHODS[name] for name in ("forest", "trees")},
+    annotators=("careful", "random"),
+    seeds=2,
+    turns=2,
+    steps=1,
 )
 TURN = Turn(
     "gate A", "seed 0", "guide", "careful", 0, turn=1, strokes=4, drawn_px=100, accuracy=0.9,
@@ -50,7 +55,8 @@ def replayed(monkeypatch):
     """Replace the replay by one that takes no time; return the runs that were replayed."""
     runs = []
 
-    def replay(run, image, turns, steps):
+    def replay(run, method, image, turns, steps):
+        assert method is METHODS[run.method]
         assert (image.name, steps) == (run.image, PLAN.steps)
         runs.append(run)
         for number in range(1, turns + 1):
@@ -75,7 +81,8 @@ def test_all_combinations_are_run_once(replayed, tmp_path):
 
 def test_training_methods_play_with_the_first_annotator_only(replayed, tmp_path):
     """They take most of the time."""
-    evaluate([layers()], replace(PLAN, methods=("network", "trees"), seeds=1), tmp_path, no_maps)
+    methods = {name: METHODS[name] for name in ("network", "trees")}
+    evaluate([layers()], replace(PLAN, methods=methods, seeds=1), tmp_path, no_maps)
 
     assert [(run.method, run.annotator) for run in replayed] == [
         ("network", "careful"),
@@ -108,7 +115,9 @@ def test_stopped_evaluation_goes_on(replayed, tmp_path, monkeypatch):
 def test_only_turns_of_the_plan_are_returned(replayed, tmp_path):
     """The table may hold other methods, of an evaluation before."""
     evaluate([layers()], PLAN, tmp_path, no_maps)
-    turns = evaluate([layers()], replace(PLAN, methods=("trees",)), tmp_path, no_maps)
+    turns = evaluate(
+        [layers()], replace(PLAN, methods={"trees": METHODS["trees"]}), tmp_path, no_maps
+    )
 
     assert {turn.method for turn in turns} == {"trees"}
     assert len(replayed) == 8

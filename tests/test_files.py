@@ -2,13 +2,14 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.files import write_atomically
+from backend.files import open_atomically, write_atomically
 
 
 class PowerFailureError(BaseException):
@@ -81,3 +82,25 @@ def test_reader_never_sees_half_a_file(tmp_path):
     while any(writer.is_alive() for writer in writers):
         seen.add(path.read_bytes())
     assert seen <= set(contents)
+
+
+def test_file_written_in_pieces_takes_its_place_at_the_end(tmp_path):
+    """A reader meanwhile finds the old one."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with open_atomically(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+        file.write(b" and long")
+    assert path.read_bytes() == b"new and long"
+
+
+def test_error_between_two_pieces_leaves_the_old_file(tmp_path):
+    """And nothing beside it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with suppress(PowerFailureError), open_atomically(path) as file:
+        file.write(b"half")
+        raise PowerFailureError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regions import CONFIG, annotation, mask_of, scribble, seg, stroke
 
-from backend.annotation.ground_truth import accepted_masks, compose_label_map
+from backend.annotation.ground_truth import (
+    accepted_masks,
+    agreement,
+    choose_finished,
+    compose_label_map,
+)
 from backend.annotation.predictions import sent_regions, to_results
 from backend.annotation.rle import encode_mask
 from backend.annotation.tasks import Region, SentRegion, parse_results
@@ -265,3 +270,50 @@ def test_mask_of_another_image_size_is_refused():
     """A wrong mask shown as right is the worst outcome."""
     with pytest.raises(InvalidTaskError, match="image of"):
         compose(seg(), shape=(4, 2))
+
+
+def test_only_finished_annotation_is_chosen():
+    """There is nothing to choose."""
+    assert choose_finished([annotation(id=3)]) == (annotation(id=3), "the only finished one")
+
+
+def test_newest_finished_annotation_is_chosen():
+    """The annotator's last word; the time zone counts, not the text."""
+    early = annotation(id=1, updated_at="2026-11-22T09:00:00+02:00")
+    late = annotation(id=2, updated_at="2026-11-22T08:30:00Z")
+
+    assert choose_finished([late, early]) == (late, "the newest of 2")
+
+
+def test_flagged_annotation_is_chosen_before_a_newer_one():
+    """The flag is a decision of its own."""
+    flagged = annotation(id=1, ground_truth=True, updated_at="2026-11-20T08:00:00Z")
+    later = annotation(id=2, ground_truth=True, updated_at="2026-11-21T08:00:00Z")
+    ticked = annotation(id=3)
+
+    assert choose_finished([ticked, flagged]) == (
+        flagged,
+        "the one of 2 that is flagged as ground truth",
+    )
+    assert choose_finished([flagged, later, ticked]) == (
+        later,
+        "the newest of 2 that are flagged as ground truth",
+    )
+
+
+def test_agreement_needs_two_annotations_with_labels():
+    """One alone agrees with nobody."""
+    empty = np.full((2, 2), UNLABELED, np.uint8)
+
+    assert agreement([empty]) is None
+    assert agreement([empty, empty]) is None
+
+
+def test_agreement_is_the_share_of_equal_pixels():
+    """What only one of them labels is no agreement, what none labels does not count."""
+    first = np.array([[0, 0, 1, 255]], np.uint8)
+    second = np.array([[0, 1, 255, 255]], np.uint8)
+
+    assert agreement([first, first]) == 1
+    assert agreement([first, second]) == pytest.approx(1 / 3)
+    assert agreement([first, first, second]) == pytest.approx(1 / 3)

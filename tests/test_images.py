@@ -14,7 +14,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import EpsImagePlugin, GifImagePlugin, Image
 
 from backend.errors import InvalidImageError
-from backend.microscope.images import MAX_PIXELS, check_size, decode_image, to_gray
+from backend.microscope.images import (
+    MAX_PIXELS,
+    check_size,
+    decode_image,
+    gray_png,
+    palette_image,
+    to_gray,
+)
 
 RAMP = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)  # (H, W), no symmetry
 RAMP_8 = (RAMP % 251).astype(np.uint8)
@@ -256,3 +263,99 @@ def test_more_than_one_channel_is_refused(shape):
     """With the shape found."""
     with pytest.raises(InvalidImageError, match="give one channel"):
         to_gray(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("image", [RAMP_8, RAMP * 30])
+def test_gray_png_stays_as_it_is(image):
+    """Byte for byte, with what else is in the file."""
+    content = encode(image)
+
+    assert gray_png(content) == content
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "JPEG"])
+def test_other_formats_become_png(kind):
+    """With the pixels that were in them."""
+    content = encode(RAMP_8, kind)
+
+    written = gray_png(content)
+
+    assert written.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decode_image(written), decode_image(content))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(np.stack([RAMP_8] * 3, axis=2)),
+        Image.fromarray(np.stack([RAMP_8] * 4, axis=2)),
+        Image.fromarray(np.stack([RAMP_8] * 2, axis=2)),
+        Image.fromarray(RAMP_8).convert("P"),
+    ],
+    ids=["RGB", "RGBA", "LA", "P"],
+)
+def test_gray_values_survive_color(picture):
+    """Most microscopes write their grey images in color."""
+    np.testing.assert_array_equal(decode_image(gray_png(encode(picture))), RAMP_8)
+
+
+def test_sixteen_bits_of_a_tiff_are_kept():
+    """Integers of 32 bits as well, where they fit."""
+    for image in (RAMP * 30, (RAMP * 30).astype(np.int32)):
+        np.testing.assert_array_equal(decode_image(gray_png(encode(image, "TIFF"))), image)
+
+
+@pytest.mark.parametrize("image", [RAMP.astype(np.float32) / 7 - 3, RAMP.astype(np.int32) - 500])
+def test_other_depths_are_stretched_over_sixteen_bits(image):
+    """The order and the proportions of the values stay."""
+    pixels = decode_image(gray_png(encode(image, "TIFF")))
+
+    assert (pixels.dtype, pixels.min(), pixels.max()) == (np.uint16, 0, 65_535)
+    expected = (image.astype(np.float64) - image.min()) / np.ptp(image) * 65_535
+    np.testing.assert_allclose(pixels, expected, atol=0.51)
+
+
+def test_black_and_white_gets_eight_bits():
+    """A file of 1 bit is read by fewer programs."""
+    pixels = decode_image(gray_png(encode(RAMP_8 > 100)))
+
+    np.testing.assert_array_equal(pixels, np.where(RAMP_8 > 100, 255, 0))
+
+
+def test_turned_png_is_written_upright():
+    """As the annotator saw it: other programs may not know of the turn."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(RAMP_8, exif=exif)
+
+    written = gray_png(content)
+
+    with Image.open(io.BytesIO(written)) as file:
+        assert file.size == (40, 48)
+        np.testing.assert_array_equal(np.asarray(file), np.rot90(RAMP_8, -1))
+
+
+def test_what_is_no_finite_image_is_not_converted():
+    """With the sentence of the reader."""
+    endless = RAMP.astype(np.float32)
+    endless[0, 0] = np.inf
+
+    with pytest.raises(InvalidImageError, match="NaN or infinite"):
+        gray_png(encode(endless, "TIFF"))
+    with pytest.raises(InvalidImageError, match="no readable image"):
+        gray_png(b"GIF")
+
+
+def test_palette_image_keeps_the_classes():
+    """White where nothing is known, black where there is no color."""
+    label_map = np.array([[0, 1, 2, 255]], np.uint8)
+
+    picture = palette_image(label_map, [(10, 20, 30), (40, 50, 60)])
+
+    assert np.asarray(picture).tolist() == label_map.tolist()
+    assert np.asarray(picture.convert("RGB"))[0].tolist() == [
+        [10, 20, 30],
+        [40, 50, 60],
+        [0, 0, 0],
+        [255, 255, 255],
+    ]

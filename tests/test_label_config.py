@@ -17,6 +17,7 @@ from backend.annotation.label_config import (
     LabelConfig,
     material_colors,
     parse_label_config,
+    parse_material_colors,
     write_label_config,
 )
 from backend.errors import InvalidLabelConfigError
@@ -218,3 +219,25 @@ def test_both_brushes_show_a_material_in_one_color():
     }
 
     assert colors["scribble"] == colors["seg"] == list(material_colors(4))
+
+
+def test_colors_of_the_materials_are_read():
+    """In the order of the classes."""
+    assert parse_material_colors(GATE) == material_colors(4)
+
+
+@pytest.mark.parametrize(
+    ("background", "color"),
+    [
+        ("red", "#ff0000"),
+        ("#0f0", "#00ff00"),
+        ("rgba(0, 0, 255, 10)", "#0000ff"),
+        ("no color", material_colors(1)[0]),
+        ("", material_colors(1)[0]),
+    ],
+)
+def test_color_may_be_written_in_any_way(background, color):
+    """Label Studio takes what a browser takes; without one, ours is used."""
+    xml = GATE.replace(f'background="{material_colors(1)[0]}"', f'background="{background}"')
+
+    assert parse_material_colors(xml) == (color, *material_colors(4)[1:])

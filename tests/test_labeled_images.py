@@ -39,6 +39,19 @@ def test_only_the_first_images_are_read(folder):
     assert [image.name for image in folder_images(folder, 1)] == ["a"]
 
 
+def test_known_number_of_classes_is_a_limit(folder):
+    """All images are read; one of the classes is enough then, none is not."""
+    assert len(list(folder_images(folder, classes=3))) == 1
+    with pytest.raises(InvalidImageError, match=r"holds the classes \[0, 2\]: .* from 0 to 1"):
+        list(folder_images(folder, classes=2))
+    mask = folder / "masks" / "a.png"
+    Image.fromarray(np.minimum(TRUTH, 0)).save(mask)
+    assert len(list(folder_images(folder, classes=3))) == 1
+    Image.fromarray(np.full_like(TRUTH, 255)).save(mask)
+    with pytest.raises(InvalidImageError, match=r"holds the classes \[\]: give 1 or more"):
+        list(folder_images(folder, classes=3))
+
+
 def test_synthetic_images_are_of_all_kinds_and_the_same_each_time():
     """Without the data bar of equipment B."""
     first, second = (list(synthetic_images(("gate", "active"), ("A", "B"), 1, 96)) for _ in "12")

@@ -21,7 +21,7 @@ from backend import Guide, GuideSettings, TrainingSettings, model
 from backend.annotation.client import LabelStudioClient
 from backend.model import GuideBackend, app_options
 from backend.processes import free_port
-from backend.service import MODEL_VERSION, GuideService
+from backend.service import GuideService
 from backend.settings import Settings
 
 with warnings.catch_warnings():
@@ -33,6 +33,8 @@ SMALL = TrainingSettings(encoder_weights="random", crop_px=64)
 QUICK_GUIDE = partial(Guide, settings=GuideSettings(training=SMALL))
 PROJECT = "1.1700000000"
 on_old_flask = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above, at every call
+
+MODEL_VERSION = "tem-guide-v0"
 
 
 @pytest.fixture
@@ -243,6 +245,7 @@ def second(monkeypatch):
     return module
 
 
+@pytest.mark.usefixtures("environ")
 def test_second_version_learns_our_version(second):
     """Its `/setup` answers from its own cache."""
     backend = second.GuideBackend("1", LABEL_CONFIG)

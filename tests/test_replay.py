@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from backend.arrays import UNLABELED
-from backend.learning import replay as replays
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
-from backend.learning.methods import Method
+from backend.learning.methods import METHODS, Method
 from backend.learning.replay import STROKE_S, Run, replay
 from backend.learning.spots import Spot
 
@@ -37,24 +36,26 @@ class Oracle:
 
 
 @pytest.fixture
-def oracle(monkeypatch):
-    """Make it the only method."""
-    oracle = Oracle()
-    monkeypatch.setattr(replays, "METHODS", {"oracle": Method("", lambda *_: oracle)})
-    return oracle
+def oracle():
+    """It, before its first answer."""
+    return Oracle()
 
 
-def take_turns(run=RUN, count=3):
+def take_turns(method, run=RUN, count=3):
     """Replay on the layers; return the rows only."""
     noise = np.random.default_rng(0).normal(0, 30, TRUTH.shape)
     image = LabeledImage("layers", "one", TRUTH * 40 + noise, TRUTH)
-    return [turn for turn, _ in replay(run, image, count, steps=1)]
+    return [turn for turn, _ in replay(run, method, image, count, steps=1)]
 
 
-@pytest.mark.usefixtures("oracle")
-def test_rows_tell_of_the_answer_and_of_what_was_drawn_before_it():
+def playing(player, **traits):
+    """A method that is one player."""
+    return Method("", lambda *_: player, **traits)
+
+
+def test_rows_tell_of_the_answer_and_of_what_was_drawn_before_it(oracle):
     """First strokes, a wrong answer, corrections, a right one."""
-    first, second, third = take_turns()
+    first, second, third = take_turns(playing(oracle))
 
     assert (first.turn, first.strokes, first.accuracy) == (1, 2, 0.5)
     assert (second.turn, second.accuracy, third.accuracy) == (2, 1, 1)
@@ -64,10 +65,19 @@ def test_rows_tell_of_the_answer_and_of_what_was_drawn_before_it():
     assert first.run == second.run == RUN
 
 
-@pytest.mark.usefixtures("oracle")
-def test_time_passes_with_waits_and_strokes():
+def test_warm_method_answers_before_the_first_stroke(oracle):
+    """The annotator corrects that answer in place of drawing first strokes."""
+    before, first, _ = take_turns(playing(oracle, is_warm=True), count=2)
+
+    assert (before.turn, before.strokes, before.accuracy) == (0, 0, 0.5)
+    assert (first.turn, first.accuracy) == (1, 1)
+    assert (oracle.answers[0] == UNLABELED).all()
+    assert first.strokes > 0
+
+
+def test_time_passes_with_waits_and_strokes(oracle):
     """All of it counts from the opening of the image."""
-    turns = take_turns()
+    turns = take_turns(playing(oracle))
 
     waits = np.cumsum([turn.wall_s for turn in turns])
     expected = waits + STROKE_S * np.array([turn.strokes for turn in turns])
@@ -77,7 +87,7 @@ def test_time_passes_with_waits_and_strokes():
 
 def test_scribbles_grow_with_the_turns(oracle):
     """What was right stays."""
-    take_turns()
+    take_turns(playing(oracle))
 
     first, second, _ = oracle.answers
     drawn = first != UNLABELED
@@ -89,7 +99,10 @@ def test_same_run_gives_the_same_turns():
     run = replace(RUN, method="forest", annotator="erring", seed=2)
     times = {"wall_s": 0.0, "cpu_s": 0.0, "elapsed_s": 0.0}
 
-    first, second = ([repr(replace(turn, **times)) for turn in take_turns(run, 2)] for _ in "12")
+    first, second = (
+        [repr(replace(turn, **times)) for turn in take_turns(METHODS["forest"], run, 2)]
+        for _ in "12"
+    )
 
     assert first == second
     assert "accuracy=1.0" not in first[0]

@@ -265,7 +265,7 @@ def test_health_setup_and_webhook_do_not_wait_for_a_training(start, label_studio
     assert busy.wait(10)
     assert app.get("/health").json()["status"] == "UP"
     setup = app.post("/setup", json={"project": "1.2", "schema": LABEL_CONFIG})
-    assert setup.json() == {"model_version": "tem-guide-v1"}
+    assert setup.json() == {"model_version": "tem-guide-v0"}
     assert app.post("/webhook", json=label_studio.submit(*STROKES)).status_code == 200
     assert label_studio.predictions == []
     release.set()

@@ -114,6 +114,17 @@ def test_guide_is_made_when_its_task_is_opened(start, made, label_studio, drawn_
     assert len(made) == 1
 
 
+def test_prompt_that_was_submitted_asks_for_nothing(start, made, label_studio):
+    """Label Studio asks again after Submit, with the prompts of the annotation."""
+    body = label_studio.submit(*STROKES, prompt())
+    annotation = {**body["annotation"], "result": [*STROKES, prompt()], "was_cancelled": False,
+                  "ground_truth": False, "updated_at": "2026-11-22T08:40:00Z"}  # fmt: skip
+    task = label_studio.task(annotations=[annotation])
+    (answer,) = start().predict([task], LABEL_CONFIG, ASK)
+    assert answer["result"] == []
+    assert not made
+
+
 def test_opening_waits_for_no_guide(start, label_studio):
     """Label Studio shows the task only when it has the answer."""
     release = threading.Event()

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import UNLABELED
 from backend.learning.spots import Spot
-from backend.store import GuideStore, StoredPrediction, state_key
+from backend.store import GuideStore, SentRegions, StoredPrediction, state_key
 
 SPOTS = (Spot(3, 4, 16, 16, 0.5, "Metal or Oxide, 48/47 %"), Spot(40, 0, 16, 16, 0.25, "Ä → β"))
 SCRIBBLES = np.full((33, 47), UNLABELED, np.uint8)
@@ -260,3 +261,42 @@ def test_key_names_image_materials_and_label_studio():
         state_key("http://one", Task(8, "/data/a.png"), ("Si", "Oxide")),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_sent_regions_are_read_while_the_backend_runs(reopen, tmp_path):
+    """What was sent before and after the other program has opened the database."""
+    store = reopen()
+    first, second = (SentRegion(id_, "seg", "Si", "a") for id_ in "ab")
+    store.remember_sent(7, [first])
+    with closing(SentRegions(tmp_path / "state")) as regions:
+        assert regions.sent(7, {"a", "b"}) == {"a": first}
+        store.remember_sent(7, [second])
+        assert regions.sent(7, {"b"}) == {"b": second}
+        assert regions.sent(8, {"a", "b"}) == {}
+
+
+def test_sent_regions_are_read_after_the_backend_has_ended(reopen, tmp_path):
+    """And the backend can start again."""
+    reopen().remember_sent(7, [SentRegion("a", "seg", "Si", "a")])
+    reopen().close()
+    with closing(SentRegions(tmp_path / "state")) as regions:
+        assert list(regions.sent(7, {"a"})) == ["a"]
+        reopen().remember_sent(7, [SentRegion("b", "seg", "Si", "a")])
+        assert list(regions.sent(7, {"b"})) == ["b"]
+
+
+def test_sent_regions_need_the_state_of_a_backend(tmp_path):
+    """Nothing is made where there is none."""
+    with pytest.raises(FileNotFoundError, match="holds no state of a backend"):
+        SentRegions(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_state_is_named(tmp_path):
+    """Another program's file, or half of one."""
+    (tmp_path / "state.db").write_bytes(b"no database" * 100)
+    with (
+        closing(SentRegions(tmp_path)) as regions,
+        pytest.raises(OSError, match=r"state\.db cannot be read: file is not a database"),
+    ):
+        regions.sent(7, {"a"})

@@ -293,6 +293,15 @@ def test_annotator_is_told(who, name):
     assert parse_annotation({"id": 5, "completed_by": who, "result": []}).user == name
 
 
+@pytest.mark.parametrize("shown", [" a@b.c, 1", "a@b.c, 1"])
+def test_annotator_has_a_title(shown):
+    """Label Studio puts a blank before an address without a name."""
+    body = {"id": 5, "created_username": shown, "result": []}
+
+    assert parse_annotation(body).user_title == "a@b.c, 1"
+    assert parse_annotation(body | {"created_username": None}).user_title == ""
+
+
 @pytest.mark.parametrize(
     ("regions", "flags", "finished"),
     [

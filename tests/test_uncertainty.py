@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from backend.arrays import UNLABELED
 from backend.learning.obal import entropy
-from backend.learning.uncertainty import geometric_mean, normalized_entropy
+from backend.learning.uncertainty import (
+    TRUST_REACH_PX,
+    geometric_mean,
+    local_trust,
+    normalized_entropy,
+    tempered,
+)
 
 SHAPE = (3, 4)
 
@@ -94,3 +101,28 @@ def test_opinion_without_a_share_does_not_count():
     second = np.array([0.1, 0.9], np.float32)[:, None, None]
     np.testing.assert_allclose(geometric_mean(first, second, 0), first, rtol=1e-5)
     np.testing.assert_allclose(geometric_mean(first, second, 1), second, rtol=1e-5)
+
+
+def test_opinion_is_trusted_until_a_stroke_contradicts_it():
+    """Not where it is contradicted, again far from there, and fully without contradiction."""
+    opinion = np.zeros((2, 200, 200), np.float32)
+    opinion[0] = 1
+    scribbles = np.full((200, 200), UNLABELED, np.uint8)
+    scribbles[150:155, 150:155] = 0
+    assert (local_trust(opinion, scribbles) == 1).all()
+    scribbles[40:45, 40:45] = 1
+    trust = local_trust(opinion, scribbles)
+    assert trust[42, 42] < 0.1
+    assert trust[152, 152] > 0.95
+    beyond = 42 + int(3.5 * TRUST_REACH_PX)
+    assert trust[beyond, 42] == 1
+
+
+@given(beliefs(), st.floats(0.5, 3))
+def test_tempered_answer_keeps_its_classes(drawn, temperature):
+    """Only how sure it is of them changes."""
+    (before,) = drawn
+    after = tempered(before, temperature)
+    np.testing.assert_allclose(after.sum(axis=0), 1, atol=1e-5)
+    likeliest = np.take_along_axis(after, before.argmax(axis=0)[None], axis=0)
+    np.testing.assert_allclose(likeliest[0], after.max(axis=0), atol=1e-6)

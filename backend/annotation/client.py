@@ -6,10 +6,12 @@ repeated after a broken connection. What is written goes through label-studio-sd
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -23,6 +25,7 @@ from backend.errors import LabelStudioError, LateAnswerError
 
 Json: TypeAlias = dict[str, Any]
 
+TASKS_A_PAGE = 100
 _SHORTEST_LOOK_S = 1.0
 _retried = retry(  # only for GETs: repeating one changes nothing in Label Studio
     # no timeouts: who waited once would wait three times
@@ -85,6 +88,24 @@ class LabelStudioClient:
         """Return one task, with its annotations."""
         return self._object(f"/api/tasks/{task_id}/")
 
+    def tasks(self, project_id: int) -> Iterator[Json]:
+        """Read all tasks of a project in the order of their ids, a page at a time.
+
+        Without annotations: see `annotations`, and `total_annotations` of a task. Pages begin
+        behind the last id read, so a task that is deleted meanwhile does not hide another.
+        """
+        last = 0
+        while page := self._tasks_behind(last, project_id):
+            yield from page
+            last = page[-1]["id"]
+
+    def annotations(self, task_id: int) -> list[Json]:
+        """Return the submitted annotations of a task with their results, but no skipped ones.
+
+        Unlike `task`, this never makes Label Studio ask the backend for a prediction.
+        """
+        return self._objects(f"/api/tasks/{task_id}/annotations/")
+
     def project(self, project_id: int) -> Json:
         """Return one project, with its `label_config`."""
         return self._object(f"/api/projects/{project_id}/")
@@ -116,6 +137,22 @@ class LabelStudioClient:
             if old["id"] < created.id and str(old.get("model_version") or "").startswith(prefix):
                 self._delete_prediction(old["id"])
         return int(created.id)
+
+    def show_in_task(self, task_id: int, columns: Json) -> None:
+        """Set keys of a task's data, which the Data Manager shows as columns; others stay.
+
+        The data is what a PATCH of nothing returns: a GET would rewrite the addresses of images in
+        cloud storage, and make Label Studio ask the backend for a prediction.
+        """
+        with errors_as_sentences(self.url):
+            data: Json = dict(self.sdk.tasks.update(id=str(task_id)).data)
+            if not columns.items() <= data.items():
+                self.sdk.tasks.update(id=str(task_id), data={**data, **columns})
+
+    def serve_version(self, project_id: int, model_version: str) -> None:
+        """Let a project show and order by the predictions of a version; one must exist."""
+        with errors_as_sentences(self.url):
+            self.sdk.projects.update(id=project_id, model_version=model_version)
 
     def wait_for_draft(
         self,
@@ -164,6 +201,20 @@ class LabelStudioClient:
         with errors_as_sentences(self.url), self.http.stream("GET", reference) as response:
             yield response
 
+    def _tasks_behind(self, last: int, project_id: int) -> list[Json]:
+        item = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": last}
+        query = {"filters": {"conjunction": "and", "items": [item]}, "ordering": ["tasks:id"]}
+        page = self._object(
+            "/api/tasks/",
+            {"project": project_id, "page_size": TASKS_A_PAGE, "query": json.dumps(query)},
+        ).get("tasks")
+        if not isinstance(page, list) or not _are_in_order(page, last):
+            raise LabelStudioError(
+                f"Label Studio at {self.url} does not list the tasks of project {project_id} in "
+                "order of their ids: its version cannot be read, 1.23 can"
+            )
+        return page
+
     def _delete_prediction(self, prediction_id: int) -> None:
         try:
             self.sdk.predictions.delete(prediction_id)
@@ -175,8 +226,8 @@ class LabelStudioClient:
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
 
-    def _object(self, path: str) -> Json:
-        body = self._get(path, {})
+    def _object(self, path: str, params: Mapping[str, int | str] | None = None) -> Json:
+        body = self._get(path, params or {})
         if not isinstance(body, dict):
             raise LabelStudioError(f"{path} of Label Studio holds no object but {type(body)}")
         return body
@@ -189,7 +240,9 @@ class LabelStudioClient:
             raise LabelStudioError(f"{path} of Label Studio holds no list but {type(body)}")
         return body
 
-    def _get(self, path: str, params: Mapping[str, int], timeout_s: float | None = None) -> object:
+    def _get(
+        self, path: str, params: Mapping[str, int | str], timeout_s: float | None = None
+    ) -> object:
         timeout = self.http.timeout if timeout_s is None else timeout_s
         with errors_as_sentences(self.url):
             response = self._get_retried(path, params, timeout)
@@ -205,7 +258,7 @@ class LabelStudioClient:
 
     @_retried
     def _get_retried(
-        self, path: str, params: Mapping[str, int], timeout: httpx.Timeout | float
+        self, path: str, params: Mapping[str, int | str], timeout: httpx.Timeout | float
     ) -> httpx.Response:
         return self.http.get(path, params=dict(params), timeout=timeout)
 
@@ -270,6 +323,12 @@ def _detail(body: object) -> str:
         return ""
     words = [str(body[key]) for key in ("detail", "validation_errors") if body.get(key)]
     return ", ".join(words)[:300]
+
+
+def _are_in_order(tasks: Sequence[Json], last: int) -> bool:
+    """Whether the ids of tasks rise, from above `last`; else reading on might never end."""
+    ids = [last, *(task.get("id", last) for task in tasks)]
+    return all(before < after for before, after in pairwise(ids))
 
 
 def _drafts_path(task_id: int) -> str:

@@ -27,6 +27,47 @@ class GroundTruth:
     notices: tuple[str, ...]  # sentences about what was ignored, restored or changed
 
 
+def choose_finished(finished: Sequence[Annotation]) -> tuple[Annotation, str]:
+    """Choose one of the finished annotations of a task, and say why it is this one.
+
+    One flagged as ground truth comes before those that are only ticked, then the newest.
+
+    Args:
+        finished: At least one.
+    """
+    chosen = max(finished, key=lambda one: (one.ground_truth, one.moment, one.id or 0))
+    flagged = sum(annotation.ground_truth for annotation in finished)
+    if len(finished) == 1:
+        return chosen, "the only finished one"
+    if flagged == 1:
+        return chosen, f"the one of {len(finished)} that is flagged as ground truth"
+    if flagged:
+        return chosen, f"the newest of {flagged} that are flagged as ground truth"
+    return chosen, f"the newest of {len(finished)}"
+
+
+def agreement(label_maps: Sequence[LabelMap]) -> float | None:
+    """Share of pixels on which all label maps agree, of those that any of them labels.
+
+    Args:
+        label_maps: Of one image. Each of shape (H, W).
+
+    Returns:
+        0 to 1; None with fewer than two label maps, or when none labels a pixel.
+
+    Example:
+        >>> agreement([np.array([[0, 1, 1, 255]]), np.array([[0, 1, 255, 255]])])
+        0.6666666666666666
+    """
+    if len(label_maps) < 2:  # noqa: PLR2004 - nothing to compare
+        return None
+    lowest, highest = np.min(label_maps, axis=0), np.max(label_maps, axis=0)
+    labeled = lowest != UNLABELED
+    if not labeled.any():
+        return None
+    return float(np.mean((lowest == highest)[labeled]))
+
+
 def compose_label_map(
     annotation: Annotation,
     config: LabelConfig,

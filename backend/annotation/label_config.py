@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from lxml import etree  # type: ignore[import-untyped]  # lxml ships no types
 from numpy.typing import NDArray
+from PIL import ImageColor
 from scipy.spatial.distance import cdist
 from skimage.color import hsv2rgb, rgb2lab
 
@@ -79,6 +80,20 @@ def parse_label_config(xml: str) -> LabelConfig:
     materials = _labels(tags[SCRIBBLE])
     _check_materials(materials)
     return LabelConfig(materials, image_key=tags[IMAGE].get("value")[1:])
+
+
+def parse_material_colors(xml: str) -> tuple[str, ...]:
+    """Read the colors of the materials from a labeling config that `parse_label_config` accepts.
+
+    Returns:
+        One "#rrggbb" for each material, in their order; one of ours where the config has none.
+    """
+    scribble = _named_tags(_parse_xml(xml))[SCRIBBLE]
+    labels = _label_tags(scribble)
+    return tuple(
+        _hex_color(label.get("background") or "", ours)
+        for label, ours in zip(labels, material_colors(len(labels)), strict=True)
+    )
 
 
 def write_label_config(materials: Sequence[str]) -> str:
@@ -152,8 +167,22 @@ def _named_tags(root: etree._Element) -> dict[str, etree._Element]:
 
 def _labels(tag: etree._Element) -> tuple[str, ...]:
     """List the labels or choices of a control, by the name that results will carry."""
-    children = (child for child in tag.iter("*") if child.tag.lower() in {"label", "choice"})
-    return tuple((child.get("alias") or child.get("value") or "").strip() for child in children)
+    return tuple(
+        (child.get("alias") or child.get("value") or "").strip() for child in _label_tags(tag)
+    )
+
+
+def _label_tags(tag: etree._Element) -> list[etree._Element]:
+    return [child for child in tag.iter("*") if child.tag.lower() in {"label", "choice"}]
+
+
+def _hex_color(css: str, fallback: str) -> str:
+    """Write a color as "#rrggbb", whether it has a name, a number or an opacity."""
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(css)
+    except ValueError:
+        return fallback
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _missing(tags: Mapping[str, etree._Element]) -> Iterator[str]:

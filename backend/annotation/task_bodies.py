@@ -119,6 +119,7 @@ class AnnotationBody(_Strict):
 
     id: int
     completed_by: int | str | dict[str, Any] | None = None
+    created_username: str | None = None
     updated_at: str = ""
     ground_truth: bool = False
     was_cancelled: bool = False

@@ -79,6 +79,7 @@ class Annotation:
     regions: tuple[Region, ...]
     ground_truth: bool = False
     was_cancelled: bool = False
+    user_title: str = ""  # name, email address and id of the user, as Label Studio shows them
 
     @property
     def finished(self) -> bool:
@@ -93,6 +94,15 @@ class Annotation:
     def region_ids(self) -> frozenset[str]:
         """The ids of all its regions."""
         return frozenset(region.id for region in self.regions)
+
+    @property
+    def moment(self) -> datetime:
+        """When it was last changed; the distant past if it does not tell."""
+        try:
+            moment = datetime.fromisoformat(self.updated_at.replace("Z", "+00:00"))
+        except ValueError:
+            return datetime.min.replace(tzinfo=timezone.utc)
+        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Task:
         holding = [d for d in self.drafts if prompt_ids and d.region_ids.issuperset(prompt_ids)]
         submitted = [a for a in self.annotations if not a.was_cancelled]
         candidates = holding or self.drafts or submitted
-        return max(candidates, key=_moment, default=None)
+        return max(candidates, key=lambda candidate: candidate.moment, default=None)
 
 
 def parse_task(body: Json, image_key: str) -> Task:
@@ -226,6 +236,7 @@ def _parse_submitted(body: Json, where: str) -> Annotation:
         regions=parse_results(annotation.result or [], place),
         ground_truth=annotation.ground_truth,
         was_cancelled=annotation.was_cancelled,
+        user_title=(annotation.created_username or "").strip(),
     )
 
 
@@ -259,12 +270,3 @@ def _touch_px(touch: TouchBody, height: int, width: int) -> Touch:
     x_percent, y_percent = np.array(touch.points_percent).reshape(-1, 2).T
     points_px = np.stack([y_percent / 100 * height, x_percent / 100 * width], axis=1) - 0.5
     return Touch(touch.type == "eraser", points_px, touch.width_percent / 100 * width)
-
-
-def _moment(annotation: Annotation) -> datetime:
-    """When it was last changed; the distant past if it does not tell."""
-    try:
-        moment = datetime.fromisoformat(annotation.updated_at.replace("Z", "+00:00"))
-    except ValueError:
-        return datetime.min.replace(tzinfo=timezone.utc)
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from backend.files import write_atomically
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
-from backend.learning.methods import METHODS
+from backend.learning.methods import Method
 from backend.learning.replay import Run, Turn, replay
 from backend.learning.simulated_annotator import AnnotatorName
 
@@ -51,7 +51,7 @@ ShowMaps = Callable[[LabeledImage, Run, Sequence[Prediction]], None]
 class Plan:
     """What is to be compared."""
 
-    methods: Sequence[str]  # names in `METHODS`
+    methods: Mapping[str, Method]  # by the names in the table
     annotators: Sequence[AnnotatorName]
     seeds: int  # annotators of each kind for each image
     turns: int
@@ -67,7 +67,7 @@ class Plan:
             for annotator in self.annotators
             for seed in range(self.seeds)
             for method in self.methods
-            if annotator == self.annotators[0] or not METHODS[method].trains
+            if annotator == self.annotators[0] or not self.methods[method].trains
         ]
 
 
@@ -102,10 +102,11 @@ def evaluate(
         for run, image in todo:
             progress.set_description(f"{run.data_set}, {run.image}, {run.method}, {run.annotator}")
             predictions = []
-            for turn, prediction in replay(run, image, plan.turns, plan.steps):
+            method = plan.methods[run.method]
+            for turn, prediction in replay(run, method, image, plan.turns, plan.steps):
                 table.append(turn)
                 predictions.append(prediction)
-                progress.update()
+                progress.update(turn.turn > 0)
             write_turns(path, table)
             is_first = run.image == firsts[run.data_set] and run.seed == 0
             if is_first and run.annotator == plan.annotators[0]:

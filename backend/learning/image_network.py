@@ -28,6 +28,8 @@ class TrainingSettings:
     """Side of the crops around strokes that it trains on."""
     encoder_learning_rate: float = 1e-3
     decoder_learning_rate: float = 5e-3
+    warm_learning_rate: float = 2e-4
+    """Of all weights that a shared model started: it must not forget what it knows."""
     encoder_weights: networks.EncoderWeights = "imagenet"
     obal: obal.ObalSettings = field(default_factory=obal.ObalSettings)
 
@@ -36,7 +38,12 @@ class ImageNetwork:
     """A segmentation network that learns one image."""
 
     def __init__(
-        self, image: GrayImage, classes: int, settings: TrainingSettings, seed: int
+        self,
+        image: GrayImage,
+        classes: int,
+        settings: TrainingSettings,
+        seed: int,
+        start: networks.SegmentationModel | None = None,
     ) -> None:
         """Build it with its starting weights.
 
@@ -45,16 +52,22 @@ class ImageNetwork:
             classes: Number of materials.
             settings: How to learn.
             seed: Fixes the new weights and the crops.
+            start: A network of a shared model for these materials, whose weights are copied (arm #2
+                of the paper); else natural-image weights (#1), or what the settings say.
         """
         self.classes = classes
         self.settings = settings
         self.trained_steps = 0
         self._settled = True  # BatchNorm has the statistics of the weights of now
+        self._is_warm = start is not None
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._input = networks.to_input(image).to(self._device)
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
             torch.manual_seed(seed)
-            network = networks.build_network(classes, settings.encoder_weights)
+            weights = "random" if start else settings.encoder_weights
+            network = networks.build_network(classes, weights)
+        if start:
+            networks.put_weights(network, start.state_dict())
         self._network = network.to(self._device)
         self._optimizer = self._build_optimizer()
         self._random = np.random.default_rng(seed)
@@ -114,13 +127,17 @@ class ImageNetwork:
         self._optimizer = self._build_optimizer()
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        rates = settings.encoder_learning_rate, settings.decoder_learning_rate
+        if self._is_warm:
+            rates = settings.warm_learning_rate, settings.warm_learning_rate
         encoder = list(self._network.encoder.parameters())
         known = set(encoder)
         fresh = [p for p in self._network.parameters() if p not in known]
         return torch.optim.AdamW(
             [
-                {"params": encoder, "lr": self.settings.encoder_learning_rate},
-                {"params": fresh, "lr": self.settings.decoder_learning_rate},
+                {"params": encoder, "lr": rates[0]},
+                {"params": fresh, "lr": rates[1]},
             ],
             weight_decay=1e-4,
             fused=True,  # in place: the default makes copies of all weights at each step

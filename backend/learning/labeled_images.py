@@ -44,10 +44,18 @@ def synthetic_images(
         yield LabeledImage(data_set, f"seed {seed}", drawn.image, drawn.label_map)
 
 
-def folder_images(folder: Path, count: int) -> Iterator[LabeledImage]:
-    """Read the first images of `folder`/images with their masks of the same name in /masks.
+def folder_images(
+    folder: Path, count: int | None = None, classes: int | None = None
+) -> Iterator[LabeledImage]:
+    """Read the images of `folder`/images with their masks of the same name in /masks.
 
     A mask is a grey or palette PNG whose pixel values are the class indices, 255 where unknown.
+
+    Args:
+        folder: As above.
+        count: Only so many, the first by name; all if None.
+        classes: How many classes there are. A mask may then hold one only, since the others tell
+            what is to be told apart.
 
     Raises:
         InvalidImageError: A folder, image or mask is missing or does not fit; it is named.
@@ -63,7 +71,9 @@ def folder_images(folder: Path, count: int) -> Iterator[LabeledImage]:
             image = decode_image(file.read_bytes())
         except InvalidImageError as error:
             raise InvalidImageError(f"{file}: {error}") from None
-        yield LabeledImage(folder.name, file.stem, image, _read_mask(folder, file, image.shape))
+        mask = _read_mask(folder, file, image.shape)
+        _check_classes(folder / "masks" / file.name, mask, classes)
+        yield LabeledImage(folder.name, file.stem, image, mask)
 
 
 def _read_mask(folder: Path, image: Path, shape: tuple[int, ...]) -> LabelMap:
@@ -84,10 +94,15 @@ def _read_mask(folder: Path, image: Path, shape: tuple[int, ...]) -> LabelMap:
             f"the mask {path} has shape {mask.shape} (height, width), its image {shape}: "
             "they must be equal"
         )
-    classes = np.unique(mask[mask != UNLABELED])
-    if len(classes) < 2 or classes[-1] >= MAX_CLASSES:  # noqa: PLR2004 - nothing to tell apart
-        raise InvalidImageError(
-            f"the mask {path} holds the classes {classes.tolist()}: give 2 or more, from 0 to "
-            f"{MAX_CLASSES - 1}, and {UNLABELED} where the class is unknown"
-        )
     return mask
+
+
+def _check_classes(path: Path, mask: LabelMap, classes: int | None) -> None:
+    """Refuse a mask without classes, or with ones that do not exist."""
+    found = np.unique(mask[mask != UNLABELED])
+    least, limit = (2, MAX_CLASSES) if classes is None else (1, classes)
+    if len(found) < least or found[-1] >= limit:
+        raise InvalidImageError(
+            f"the mask {path} holds the classes {found.tolist()}: give {least} or more, from 0 to "
+            f"{limit - 1}, and {UNLABELED} where the class is unknown"
+        )

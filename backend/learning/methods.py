@@ -1,7 +1,6 @@
 """The methods that are compared, by name: the guide, its parts alone, the paper's, the forests.
 
-An arm that starts from other weights, such as those of a shared model, is one more entry of
-`METHODS`.
+Those that start from a shared model join them where there is one.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from backend.learning.obal import ObalSettings
 from backend.learning.peers import Forest, ForestPeer
 from backend.learning.pixel_classifier import cell_features, classify_cells
 from backend.learning.prior import enlarge
+from backend.learning.shared_model import SharedModel
 from backend.learning.spots import rank_spots
 from backend.learning.uncertainty import normalized_entropy
 from backend.microscope.images import to_gray
@@ -49,6 +49,8 @@ class Method:
     start: Callable[[Image, int, int, int], Player]  # image, classes, training steps a turn, seed
     trains: bool = False
     """A network is trained at each turn, which takes most of the time of an evaluation."""
+    is_warm: bool = False
+    """It knows the materials before the first stroke."""
 
 
 class GuidePlayer:
@@ -192,6 +194,12 @@ METHODS: Mapping[str, Method] = {
     "guide-untrained": _guide(
         "the guide without its network", GuideSettings(), trains=False, waits=False
     ),
+    "guide-uncalibrated": _guide(
+        "the same, its answers not tempered",
+        GuideSettings(temperature=1),
+        trains=False,
+        waits=False,
+    ),
     "guide-unsteadied": _guide(
         "the same, each answer from the strokes alone",
         GuideSettings(previous_share=0),
@@ -232,3 +240,37 @@ METHODS: Mapping[str, Method] = {
     ),
     "trees": _forest("extra trees that also see the row", "extra trees"),
 }
+
+
+def shared_methods(shared: SharedModel) -> dict[str, Method]:
+    """The methods that a shared model starts (arm #2 of the paper)."""
+
+    def guide(image: Image, classes: int, steps: int, seed: int) -> Player:
+        _check_classes(shared, classes)
+        return GuidePlayer(Guide(image, classes, seed=seed, shared=shared), steps, waits=False)
+
+    def untrained(image: Image, classes: int, _: int, seed: int) -> Player:
+        return guide(image, classes, 0, seed)
+
+    def network(image: Image, classes: int, steps: int, seed: int) -> Player:
+        _check_classes(shared, classes)
+        gray = pad_image(to_gray(image))
+        training = TrainingSettings()
+        return NetworkPlayer(ImageNetwork(gray, classes, training, seed, shared.network), steps)
+
+    name = f"shared model {shared.card.name}"
+    return {
+        "guide-shared": Method(f"the guide, started by {name}", guide, trains=True, is_warm=True),
+        "guide-shared-untrained": Method(
+            "the same, its network not trained on the image", untrained, is_warm=True
+        ),
+        "paper-shared": Method(
+            f"the paper's method from the weights of {name}", network, trains=True, is_warm=True
+        ),
+    }
+
+
+def _check_classes(shared: SharedModel, classes: int) -> None:
+    if classes > len(shared.card.materials):
+        known = ", ".join(shared.card.materials)
+        raise ValueError(f"there are {classes} classes, but the shared model knows only {known}")

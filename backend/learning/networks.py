@@ -46,6 +46,8 @@ TILE_MARGIN_PX = 64
 EncoderWeights = Literal["imagenet", "random"]
 
 STEM = "model.conv_stem.weight"
+HEAD = ("segmentation_head.0.weight", "segmentation_head.0.bias")
+"""The tensors that have a row for each class."""
 _STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 _HEAD = re.compile(r"_conv_head|_bn1\.|_fc\.")
 _FIRST_STAGE_NAMES = {
@@ -174,18 +176,23 @@ def predict_probabilities(network: nn.Module, input_image: Tensor) -> Probabilit
     Returns:
         Class probabilities, shape (C, H, W).
     """
+    parts = list(predict_tiles(network, input_image, TILE_PX, TILE_MARGIN_PX))
+    probabilities = np.empty((len(parts[0][1]), *input_image.shape[2:]), np.float32)
+    for tile, part in parts:
+        probabilities[tile.place] = part
+    return probabilities
+
+
+def predict_tiles(
+    network: nn.Module, input_image: Tensor, tile_px: int, margin_px: int
+) -> Iterator[tuple[Tile, Probabilities]]:
+    """The same piece by piece: each tile with the probabilities of its inner part, (C, h, w)."""
     network.eval()
-    height, width = input_image.shape[2:]
-    parts: list[tuple[Window, Probabilities]] = []
-    with torch.inference_mode(), mixed_precision(input_image.device):
-        for tile in tiles((height, width), TILE_PX, TILE_MARGIN_PX):
+    for tile in tiles((input_image.shape[2], input_image.shape[3]), tile_px, margin_px):
+        with torch.inference_mode(), mixed_precision(input_image.device):
             logits = network(input_image[tile.outer])[0]
             inner = torch.softmax(logits[tile.inner].float(), dim=0)
-            parts.append((tile.place, inner.cpu().numpy()))
-    probabilities = np.empty((len(parts[0][1]), height, width), np.float32)
-    for place, part in parts:
-        probabilities[place] = part
-    return probabilities
+        yield tile, inner.cpu().numpy()
 
 
 Window = tuple[EllipsisType, slice, slice]

@@ -11,7 +11,7 @@ import numpy as np
 from backend.arrays import UNLABELED
 from backend.learning.guide import Prediction
 from backend.learning.labeled_images import LabeledImage
-from backend.learning.methods import METHODS, Player
+from backend.learning.methods import Method, Player
 from backend.learning.scores import reliability, score
 from backend.learning.simulated_annotator import Annotator, AnnotatorName
 
@@ -39,7 +39,7 @@ class Turn:
     method: str
     annotator: AnnotatorName
     seed: int
-    turn: int  # from 1
+    turn: int  # from 1; 0 before the first stroke
     strokes: int  # drawn so far
     drawn_px: int  # so far
     accuracy: float  # of all pixels whose truth is known, 0 to 1
@@ -59,12 +59,14 @@ class Turn:
 
 
 def replay(
-    run: Run, image: LabeledImage, turns: int, steps: int
+    run: Run, method: Method, image: LabeledImage, turns: int, steps: int
 ) -> Iterator[tuple[Turn, Prediction]]:
     """Let an annotator draw, and a method answer, so many times.
 
     Args:
         run: Who draws, and what answers.
+        method: The method that the run names. One that knows the materials before the first stroke
+            answers first, as turn 0, and the annotator corrects that.
         image: The image that the run names.
         turns: How many times the annotator asks.
         steps: Training steps a turn, of methods that train.
@@ -73,11 +75,12 @@ def replay(
         The figures of each turn, and the answer itself.
     """
     annotator = Annotator(run.annotator, image.truth, run.seed)
-    annotator.begin()
+    if not method.is_warm:
+        annotator.begin()
     waited_s = 0.0
     cpu_start, start = time.process_time(), time.perf_counter()
-    player: Player = METHODS[run.method].start(image.image, image.classes, steps, run.seed)
-    for turn in range(1, turns + 1):
+    player: Player = method.start(image.image, image.classes, steps, run.seed)
+    for turn in range(0 if method.is_warm else 1, turns + 1):
         prediction = player.answer(annotator.scribbles)
         wall_s = time.perf_counter() - start
         player.go_on()

@@ -66,6 +66,32 @@ def mean_iou(label_map: LabelMap, truth: LabelMap) -> float:
     return float(np.mean(ious)) if ious else float("nan")
 
 
+def confusion_matrix(label_map: LabelMap, truth: LabelMap, classes: int) -> NDArray[np.int64]:
+    """Count pixels by their true class (rows) and the class they were given (columns).
+
+    Both of any one shape -> (classes, classes).
+
+    Example:
+        >>> confusion_matrix(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), 2).tolist()
+        [[1, 1], [0, 0]]
+    """
+    known = truth != UNLABELED
+    pairs = truth[known].astype(np.int64) * classes + label_map[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def class_ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class, NaN where the truth holds none. (C, C) -> (C,).
+
+    Example:
+        >>> class_ious(np.array([[1, 1], [0, 0]])).tolist()
+        [0.5, nan]
+    """
+    right, true = np.diag(confusion), confusion.sum(axis=1)
+    either = true + confusion.sum(axis=0) - right
+    return np.where(true > 0, right / np.maximum(either, 1), np.nan)
+
+
 def edge_band(truth: LabelMap) -> Mask:
     """Pixels within `EDGE_BAND_PX` of a border between two known classes. (H, W) -> (H, W)."""
     edge = np.zeros(truth.shape, bool)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
-from backend.arrays import Probabilities, UncertaintyMap
+from backend.arrays import UNLABELED, LabelMap, Probabilities, UncertaintyMap
 from backend.learning.obal import entropy
+
+TRUST_REACH_PX = 16.0
+"""Standard deviation: how far around a stroke an opinion is judged by it."""
+
+_ONE_PIXEL = 1 / (2 * np.pi * TRUST_REACH_PX**2)  # weight of a single drawn pixel, at its place
 
 
 def normalized_entropy(probabilities: Probabilities) -> UncertaintyMap:
@@ -20,11 +27,11 @@ def normalized_entropy(probabilities: Probabilities) -> UncertaintyMap:
 
 
 def geometric_mean(
-    first: Probabilities, second: Probabilities, second_share: float
+    first: Probabilities, second: Probabilities, second_share: float | NDArray[np.float32]
 ) -> Probabilities:
     """Join two opinions by their geometric mean, weighted: what both believe gains.
 
-    Shapes (C, H, W), (C, H, W) -> (C, H, W), summing to 1 over C.
+    Shapes (C, H, W), (C, H, W), share for all pixels or (H, W) -> (C, H, W), summing to 1 over C.
 
     Example:
         >>> sure, even = np.array([[[0.9]], [[0.1]]]), np.array([[[0.5]], [[0.5]]])
@@ -38,6 +45,30 @@ def geometric_mean(
     return product / product.sum(axis=0)
 
 
+def local_trust(opinion: Probabilities, scribbles: LabelMap) -> NDArray[np.float32]:
+    """How far an opinion that has not seen the strokes may be trusted near them, 0 to 1.
+
+    The share of the drawn pixels around that it got right, weighted by a Gaussian of
+    `TRUST_REACH_PX`; far from all strokes it is trusted.
+
+    Args:
+        opinion: Shape (C, H, W).
+        scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
+
+    Returns:
+        Shape (H, W).
+    """
+    drawn = scribbles != UNLABELED
+    wrong = drawn & (opinion.argmax(axis=0) != scribbles)
+    if not wrong.any():
+        return np.ones(scribbles.shape, np.float32)
+    near_drawn, near_wrong = (
+        ndi.gaussian_filter(mask.astype(np.float32), TRUST_REACH_PX, truncate=3)
+        for mask in (drawn, wrong)
+    )
+    return 1 - near_wrong / (near_drawn + np.float32(_ONE_PIXEL))
+
+
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
     """Make an answer less sure of itself (temperature above 1), or surer; no pixel changes class.
 
@@ -47,5 +78,7 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
         >>> tempered(np.array([[[0.9]], [[0.1]]]), temperature=2).ravel().round(3).tolist()
         [0.75, 0.25]
     """
-    powers = probabilities ** (1 / temperature)
+    if temperature == 1:
+        return probabilities
+    powers = probabilities ** np.float32(1 / temperature)
     return powers / powers.sum(axis=0)

@@ -16,7 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.arrays import UNLABELED, LabelMap
+from backend.arrays import LabelMap
+from backend.microscope import images
 from backend.microscope.synthetic import SyntheticImage
 
 COLORS = ((70, 90, 170), (230, 215, 140), (110, 190, 110), (190, 70, 60))
@@ -46,12 +47,7 @@ def display_image(image: SyntheticImage) -> NDArray[np.uint8]:
 
 def palette_image(label_map: LabelMap) -> Image.Image:
     """A mask as palette picture: its pixel values stay the class indices of `label_map` (H, W)."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(COLORS)] = COLORS
-    palette[UNLABELED] = 255
-    picture = Image.fromarray(label_map)
-    picture.putpalette(palette.tobytes())
-    return picture
+    return images.palette_image(label_map, COLORS)
 
 
 def describe_truth(image: SyntheticImage) -> dict[str, object]:

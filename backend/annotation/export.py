@@ -1,0 +1,256 @@
+"""Finished annotations of a Label Studio project → a dataset on disk, kept up to date.
+
+Every finished task is read and composed anew; what is on disk already stays untouched. So a second
+export adds, updates and removes what changed, and repairs what a kill or a hand has damaged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.dataset_files import Dataset, Json, Provenance
+from backend.annotation.ground_truth import (
+    SCRIBBLED,
+    GroundTruth,
+    agreement,
+    choose_finished,
+    compose_label_map,
+)
+from backend.annotation.image_sources import ImageSource
+from backend.annotation.label_config import LabelConfig
+from backend.annotation.tasks import Annotation, SentRegion, Task, parse_annotation, parse_task
+from backend.arrays import UNLABELED
+from backend.errors import (
+    ForbiddenImageError,
+    InvalidDatasetError,
+    InvalidImageError,
+    InvalidTaskError,
+    LabelStudioError,
+)
+from backend.microscope.images import decode_image, gray_png
+
+SentLookup: TypeAlias = Callable[[int, Collection[str]], Mapping[str, SentRegion]]
+Kind: TypeAlias = Literal["added", "updated", "kept", "removed", "skipped"]
+KINDS = get_args(Kind)
+
+PIXEL_SIZE_KEY = "pixel_size_nm"
+"""Where a task's data may hold the size of a pixel."""
+EQUIPMENT_KEY = "equipment"
+"""Where a task's data may name what took the image."""
+
+_ORIGINS = {
+    SCRIBBLED: "scribble",
+    "prediction": "accepted",
+    "prediction-changed": "changed",
+    "manual": "painted",
+}
+_OTHER_ORIGIN, _NO_ORIGIN = "unknown", "unlabeled"
+
+
+def _nothing_sent(_task: int, _ids: Collection[str]) -> Mapping[str, SentRegion]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task."""
+
+    task: int
+    kind: Kind
+    sentence: str
+    notices: tuple[str, ...] = ()  # what was ignored, restored or changed in its mask
+
+
+@dataclass(frozen=True)
+class Source:
+    """A project whose ground truth is wanted."""
+
+    client: LabelStudioClient
+    images: ImageSource
+    project: int
+    config: LabelConfig
+    sent: SentLookup = _nothing_sent  # those of some region ids that the backend sent for a task
+
+
+def export_project(source: Source, dataset: Dataset) -> Iterator[Outcome]:
+    """Bring all finished annotations of a project into a dataset.
+
+    Without any finished annotation nothing is removed: that is rather a slip than a wish.
+
+    Args:
+        source: The project.
+        dataset: Has the project's materials.
+
+    Yields:
+        What became of each task that is finished, or was exported earlier. The manifest is up to
+        date when the iterator ends, however it ends.
+
+    Raises:
+        InvalidDatasetError: The dataset holds this project number of another Label Studio.
+        LabelStudioError: Label Studio stopped answering.
+        OSError: The dataset cannot be written.
+    """
+    known = dataset.entries_of(source.project)
+    _check_host(source, dataset, known)
+    listed: set[int] = set()
+    finished: set[int] = set()
+    try:
+        for body in source.client.tasks(source.project):
+            listed.add(body["id"])
+            outcome = _export_task(source, dataset, body, known.get(body["id"]))
+            if outcome:
+                finished.add(outcome.task)
+                yield outcome
+        for task_id in sorted(known.keys() - finished if finished else ()):
+            dataset.drop(known[task_id])
+            reason = "is no longer finished" if task_id in listed else "was deleted"
+            yield Outcome(task_id, "removed", f"it {reason} in Label Studio")
+    finally:
+        dataset.save()
+    if finished:
+        dataset.sweep(source.project)
+
+
+def _check_host(source: Source, dataset: Dataset, known: Mapping[int, Json]) -> None:
+    hosts = {str(entry.get("label_studio")) for entry in known.values()}
+    if hosts - {source.client.url.host}:
+        raise InvalidDatasetError(
+            f"{dataset.folder} holds project {source.project} of the Label Studio on "
+            f"{', '.join(hosts)}, this one is on {source.client.url.host}: export to another folder"
+        )
+
+
+def _export_task(
+    source: Source, dataset: Dataset, body: Json, before: Json | None
+) -> Outcome | None:
+    """Export a task; None if none of its annotations is finished."""
+    if before is None and not body.get("total_annotations"):  # most tasks: saves a request
+        return None
+    annotations: list[Json] | None = None
+    try:
+        task = parse_task({"id": body["id"], "data": body.get("data")}, source.config.image_key)
+        annotations = source.client.annotations(task.id)
+        finished = [one for one in map(parse_annotation, annotations) if one.finished]
+        return _put(source, dataset, task, finished) if finished else None
+    except (InvalidTaskError, InvalidImageError, ForbiddenImageError) as error:
+        reason = str(error)
+    except LabelStudioError as error:
+        source.client.project(source.project)  # raises if it is more than this one task
+        reason = str(error)
+    if before is not None and _is_still_there(before, annotations):
+        reason += "; what was exported earlier stays"
+    elif before is not None:
+        dataset.drop(before)
+        reason += "; what was exported earlier is removed, its annotation has changed"
+    return Outcome(body["id"], "skipped", reason.removeprefix(f"task {body['id']}: "))
+
+
+def _is_still_there(entry: Json, annotations: Sequence[Json] | None) -> bool:
+    """Whether the annotation of an entry is as it was, as far as can be known."""
+    exported = (entry["annotation"], entry.get("updated_at"))
+    return annotations is None or any(
+        (one.get("id"), one.get("updated_at")) == exported for one in annotations
+    )
+
+
+def _put(source: Source, dataset: Dataset, task: Task, finished: Sequence[Annotation]) -> Outcome:
+    """Put the image and the mask of a task into the dataset."""
+    chosen, why = choose_finished(finished)
+    others = [annotation for annotation in finished if annotation is not chosen]
+    image = gray_png(source.images.read(task.image))
+    height, width = decode_image(image).shape
+    truth = _compose(source, task, chosen, (height, width))
+    share_agreed, not_compared = _agreement(source, task, truth, others)
+    pixel_size_nm, doubts = _pixel_size_nm(task.data)
+    provenance = Provenance(
+        label_studio=source.client.url.host,
+        project=source.project,
+        task=task.id,
+        annotation=_id(chosen),
+        updated_at=chosen.updated_at,
+        annotator=chosen.user,
+        annotator_title=chosen.user_title,
+        chosen=why,
+        other_annotations=tuple(map(_id, others)),
+        agreement=share_agreed,
+        materials=_materials_in(truth, source.config),
+        share_by_origin=_share_by_origin(truth),
+        overlap_px=truth.overlap_px,
+        pixel_size_nm=pixel_size_nm,
+        equipment=str(task.data.get(EQUIPMENT_KEY) or "") or None,
+        notices=(*truth.notices, *not_compared, *doubts),
+    )
+    kind = dataset.put(provenance, image, truth.label_map)
+    return Outcome(task.id, kind, f"annotation {chosen.id}, {why}", provenance.notices)
+
+
+def _compose(
+    source: Source, task: Task, annotation: Annotation, shape: tuple[int, int]
+) -> GroundTruth:
+    sent = source.sent(task.id, annotation.region_ids)
+    return compose_label_map(annotation, source.config, sent, shape)
+
+
+def _agreement(
+    source: Source, task: Task, truth: GroundTruth, others: Sequence[Annotation]
+) -> tuple[float | None, tuple[str, ...]]:
+    """Compare with the finished annotations that are not used; say which cannot be compared."""
+    height, width = truth.label_map.shape
+    label_maps, notices = [truth.label_map], []
+    for other in others:
+        try:
+            label_maps.append(_compose(source, task, other, (height, width)).label_map)
+        except InvalidTaskError as error:
+            notices.append(f"annotation {other.id} is not compared: {error}")
+    return agreement(label_maps), tuple(notices)
+
+
+def _materials_in(truth: GroundTruth, config: LabelConfig) -> tuple[str, ...]:
+    """Name the materials in a mask, in order of their class.
+
+    Raises:
+        InvalidTaskError: There are fewer than two: nothing could be learned from it.
+    """
+    classes = np.unique(truth.label_map[truth.label_map != UNLABELED])
+    names = tuple(config.materials[index] for index in classes)
+    if not names:
+        raise InvalidTaskError("; ".join(truth.notices) or "all of its mask was erased")
+    if len(names) == 1:
+        raise InvalidTaskError(f"its mask shows {names[0]} only, and needs two materials or more")
+    return names
+
+
+def _share_by_origin(truth: GroundTruth) -> dict[str, float]:
+    """Share of all pixels that were decided in each way, summing to 1."""
+    size = truth.label_map.size
+    shares = dict.fromkeys((*_ORIGINS.values(), _NO_ORIGIN), 0.0)
+    for origin, pixels in truth.pixels_by_origin.items():
+        name = _ORIGINS.get(origin, _OTHER_ORIGIN)
+        shares[name] = shares.get(name, 0.0) + pixels / size
+    shares[_NO_ORIGIN] = np.count_nonzero(truth.label_map == UNLABELED) / size
+    return {name: round(share, 6) for name, share in shares.items()}
+
+
+def _pixel_size_nm(data: Mapping[str, Any]) -> tuple[float | None, tuple[str, ...]]:
+    """Read the pixel size that a task's data carries, in nm; say if it is none."""
+    told = data.get(PIXEL_SIZE_KEY)
+    if told is None:
+        return None, ()
+    try:
+        size_nm = math.nan if isinstance(told, bool) else float(told)
+    except (TypeError, ValueError):
+        size_nm = math.nan
+    if math.isfinite(size_nm) and size_nm > 0:
+        return size_nm, ()
+    return None, (f"{PIXEL_SIZE_KEY} of the task is {str(told)[:80]!r}: it is no length in nm",)
+
+
+def _id(annotation: Annotation) -> int:
+    """The id of a submitted annotation; only drafts may have none."""
+    return annotation.id or 0

@@ -1,0 +1,43 @@
+"""What managers see of a task in Label Studio's Data Manager: columns that come from its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from backend.annotation.tasks import Json
+
+State = Literal["new", "scribbled", "finished", "exported"]
+
+_PREFIX = "guide_"  # keeps ours apart from what the project's own data may be called
+
+
+@dataclass(frozen=True)
+class TaskColumns:
+    """How far the annotation of one task is."""
+
+    state: State
+    model: str
+    """Version that answered last."""
+    uncertainty: float | None = None
+    """Mean of the image, 0 to 1; None before the first answer."""
+    turns: int = 0
+    """Answers so far."""
+    strokes: int = 0
+    """Drawn at the last turn."""
+
+    def as_data(self) -> Json:
+        """As keys of a task's data; an unknown uncertainty is left out.
+
+        Example:
+            >>> TaskColumns("new", "tem-guide-v1").as_data()["guide_state"]
+            'new'
+        """
+        rounded = None if self.uncertainty is None else round(self.uncertainty, 4)
+        columns = {**asdict(self), "uncertainty": rounded}
+        return {_PREFIX + name: value for name, value in columns.items() if value is not None}
+
+
+def state_column(state: State) -> Json:
+    """The state alone, as key of a task's data."""
+    return {f"{_PREFIX}state": state}

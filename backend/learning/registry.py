@@ -1,0 +1,198 @@
+"""The registry of shared models: a folder a version, one of them published.
+
+    v0001/weights.safetensors, v0001/model.json, v0001/report/...
+    published.json    the versions in the order in which they were published, the last one counts
+
+A version is written aside and appears by a rename, so that there is never half of one; it is never
+changed afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from backend.errors import RegistryError
+from backend.files import write_atomically
+from backend.learning import networks
+
+_WEIGHTS = "weights.safetensors"
+_CARD = "model.json"
+_PUBLISHED = "published.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a shared model, beside its weights."""
+
+    created: str
+    """Date and time, ISO 8601."""
+    materials: tuple[str, ...]
+    """In the order of the classes."""
+    parent: int | None
+    """The version that was published when it was trained."""
+    images: Mapping[str, str]
+    """What it was trained on: names and SHA-256 of image and mask together."""
+    metrics: Mapping[str, Any]
+    """`image_iou`: mean IoU of each image by a network that was not trained on it; and others."""
+    encoder: str = networks.ENCODER_NAME
+    normalization: str = "to_gray: percentiles to 0 and 1, then to -1 and 1"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The settings it was trained with."""
+    version: int = 0
+    """Given by the registry."""
+
+    @property
+    def name(self) -> str:
+        """How the version is shown, e.g. in Label Studio."""
+        return f"v{self.version:04d}"
+
+
+class Registry:
+    """Versions of the shared model below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take a folder, which need not exist."""
+        self._folder = folder
+
+    def add(
+        self, network: nn.Module, card: ModelCard, report: Mapping[str, bytes] | None = None
+    ) -> ModelCard:
+        """Keep a network as the next version; it is not published yet.
+
+        Args:
+            network: As from `networks.build_network`.
+            card: What is known of it; its version is chosen here.
+            report: Contents of further files by name.
+
+        Raises:
+            OSError: The folder cannot be written; nothing is left behind.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._folder))
+        try:
+            for name, content in (report or {}).items():
+                write_atomically(aside / "report" / name, content)
+            while True:
+                versions = [known.version for known in self.cards()]
+                card = replace(card, version=max(versions, default=0) + 1)
+                networks.save_weights(network, aside / _WEIGHTS, {"card": asdict(card)})
+                write_atomically(aside / _CARD, _to_json(asdict(card)))
+                if _appear(aside, self._folder / card.name):
+                    return card
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def cards(self) -> list[ModelCard]:
+        """All versions, the oldest first; folders that cannot be read are left out."""
+        cards = []
+        for path in sorted(self._folder.glob(f"v*/{_CARD}")):
+            try:
+                cards.append(_read_card(path))
+            except RegistryError:
+                continue
+        return cards
+
+    def card(self, version: int) -> ModelCard:
+        """What is known of a version.
+
+        Raises:
+            RegistryError: There is none, or it is damaged.
+        """
+        return _read_card(self._folder / f"v{version:04d}" / _CARD)
+
+    def history(self) -> list[int]:
+        """The versions in the order in which they were published, the present one last."""
+        path = self._folder / _PUBLISHED
+        try:
+            versions = json.loads(path.read_text())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise RegistryError(f"{path} cannot be read: {error}") from None
+        if not isinstance(versions, list) or not all(isinstance(v, int) for v in versions):
+            raise RegistryError(f"{path} holds no list of versions")
+        return versions
+
+    def published(self) -> ModelCard | None:
+        """The version that serves; None before the first is published.
+
+        Raises:
+            RegistryError: It cannot be read.
+        """
+        history = self.history()
+        return self.card(history[-1]) if history else None
+
+    def publish(self, version: int) -> ModelCard:
+        """Let a version serve from now on, once its weights have been read.
+
+        Raises:
+            RegistryError: It does not exist or is damaged; the present one stays.
+        """
+        card = self.card(version)
+        self.load(card)
+        history = self.history()
+        if history[-1:] != [version]:
+            self._write_history([*history, version])
+        return card
+
+    def roll_back(self) -> ModelCard | None:
+        """Let the version serve again that served before; None if there was none.
+
+        Raises:
+            RegistryError: Nothing is published, or the one before cannot be read.
+        """
+        history = self.history()
+        if not history:
+            raise RegistryError("nothing is published: there is nothing to roll back")
+        before = self.card(history[-2]) if history[1:] else None
+        self._write_history(history[:-1])
+        return before
+
+    def load(self, card: ModelCard) -> networks.SegmentationModel:
+        """Build the network of a version, in evaluation mode.
+
+        Raises:
+            RegistryError: Its weights are damaged, or of another network.
+        """
+        network = networks.build_network(len(card.materials), "random")
+        try:
+            networks.load_weights(network, self._folder / card.name / _WEIGHTS)
+        except ValueError as error:
+            raise RegistryError(str(error)) from error
+        return network.eval()
+
+    def _write_history(self, versions: Sequence[int]) -> None:
+        write_atomically(self._folder / _PUBLISHED, _to_json(list(versions)))
+
+
+def _appear(aside: Path, place: Path) -> bool:
+    """Rename a folder; tell whether the place was free."""
+    try:
+        aside.rename(place)  # fails if there is a folder that is not empty
+    except OSError:
+        if place.exists():
+            return False
+        raise
+    return True
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        card = ModelCard(**json.loads(path.read_text()))
+        return replace(card, materials=tuple(card.materials))
+    except FileNotFoundError:
+        raise RegistryError(f"there is no version {path.parent.name}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise RegistryError(f"{path} cannot be read: {error}") from None
+
+
+def _to_json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,0 +1,283 @@
+"""Finished ground truth in a folder → crops that the shared model learns from.
+
+A crop has a number, and the same number gives the same crop in any process, however often it is
+asked for: so several processes can share a training, and one that was stopped can go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, Subset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from backend.arrays import MAX_CLASSES, UNLABELED, GrayImage, LabelMap
+from backend.errors import InvalidDatasetError
+from backend.learning import networks
+from backend.learning.labeled_images import LabeledImage, folder_images
+from backend.microscope.images import to_gray
+
+LEGEND, MANIFEST = "legend.json", "manifest.json"
+NO_EQUIPMENT = "unknown"
+
+_PLACES_A_CLASS = 2000
+"""How many pixels of each class of an image are remembered as places for crops."""
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """An image with its finished ground truth."""
+
+    name: str
+    equipment: str  # that took it, `NO_EQUIPMENT` if nobody said so
+    gray: NDArray[np.float16]  # (H, W), 0 to 1; finer than 8 bits, in half the memory of float32
+    truth: LabelMap  # (H, W)
+    sha256: str  # of image and mask together, whatever the compression of their files
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All ground truth there is."""
+
+    materials: tuple[str, ...]  # in the order of the classes
+    images: tuple[TrainingImage, ...]
+
+
+def read_training_data(folder: Path) -> TrainingData:
+    """Read a dataset: images/, masks/, and if they exist legend.json and manifest.json.
+
+    The legend names the materials in the order of their classes; without it they are "class 0" and
+    so on. The manifest may name the equipment of an image.
+
+    Raises:
+        InvalidDatasetError: A legend or manifest is damaged.
+        InvalidImageError: An image or a mask is missing, damaged, or does not fit.
+    """
+    materials = _materials(folder / LEGEND)
+    equipment = _equipment(folder / MANIFEST)
+    images = []
+    classes = 0
+    for labeled in folder_images(folder, classes=len(materials) if materials else None):
+        classes = max(classes, labeled.classes)
+        microscope = equipment.get(labeled.name, NO_EQUIPMENT)
+        gray = to_gray(labeled.image).astype(np.float16)
+        image = TrainingImage(labeled.name, microscope, gray, labeled.truth, _hash(labeled))
+        images.append(image)
+    return TrainingData(
+        materials or tuple(f"class {number}" for number in range(classes)), tuple(images)
+    )
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """What a crop shows."""
+
+    side_px: int = 256
+    """A multiple of the network's stride, 32."""
+    balanced_share: float = 1 / 3
+    """Of the crops; they show a class chosen first, so that rare ones are seen now and then."""
+
+    @property
+    def margin_px(self) -> int:
+        """What is cut around a crop, so that turning it leaves no empty corners."""
+        return self.side_px // 8
+
+
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """Crops of some images without end: number → image (1, S, S) in -1..1, target (S, S).
+
+    All images are shown equally often, one after the other in a new order each time.
+    """
+
+    def __init__(self, images: Sequence[TrainingImage], settings: CropSettings, seed: int) -> None:
+        """Prepare the images; their crops are changed as the next image might differ."""
+        self._settings = settings
+        self._seed = seed
+        self._sources = [_Source(image, settings) for image in images]
+        self._change = augmentation(settings.side_px)
+
+    def plain(self, count: int) -> Dataset[tuple[Tensor, Tensor]]:
+        """The first crops, unchanged."""
+        plain = copy(self)
+        plain._change = v2.CenterCrop(self._settings.side_px)
+        return Subset(plain, range(count))
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Cut the crop of this number."""
+        turn, place = divmod(number, len(self._sources))
+        order = np.random.default_rng((self._seed, turn)).permutation(len(self._sources))
+        random = np.random.default_rng((self._seed, turn, place))
+        gray, truth = self._sources[order[place]].cut(self._settings, random)
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.default_generator.manual_seed(int(random.integers(2**63)))
+            image, target = self._change(
+                tv_tensors.Image(torch.from_numpy(gray)[None]),
+                tv_tensors.Mask(torch.from_numpy(truth)),
+            )
+        return networks.to_input(image[0].numpy())[0], target.as_subclass(Tensor).long()
+
+
+def augmentation(side_px: int) -> v2.Transform:
+    """What may differ in the next image of a device: its place, size, tilt, grey values, focus.
+
+    Not turned upside down, since a device has an up, and not inverted: in bright field heavy
+    materials are dark, and that is what tells them apart.
+    """
+    return v2.Compose([
+        v2.RandomHorizontalFlip(),
+        v2.RandomAffine(
+            degrees=5.0, scale=(0.85, 1.2), shear=3.0,
+            interpolation=v2.InterpolationMode.BILINEAR,
+            fill={tv_tensors.Image: 0.5, tv_tensors.Mask: UNLABELED},
+        ),
+        v2.CenterCrop(side_px),
+        v2.ColorJitter(brightness=0.15, contrast=0.25),
+        v2.Lambda(_change_gamma, tv_tensors.Image),
+        v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.5))], p=0.3),
+        v2.Lambda(_add_noise, tv_tensors.Image),
+    ])  # fmt: skip
+
+
+class EpochSampler(Sampler[int]):
+    """Numbers of the crops of an epoch for one of several processes; Lightning sets the epoch.
+
+    Example:
+        >>> sampler = EpochSampler(length=2, process=1, processes=2, epoch=3)
+        >>> list(sampler)
+        [13, 15]
+    """
+
+    def __init__(self, length: int, process: int, processes: int, epoch: int) -> None:
+        """Give each of the processes `length` crops an epoch, no crop to two of them."""
+        self._length, self._process, self._processes = length, process, processes
+        self._epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that comes next."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers."""
+        first = self._epoch * self._length * self._processes + self._process
+        return iter(range(first, first + self._length * self._processes, self._processes))
+
+    def __len__(self) -> int:
+        """How many crops a process gets in an epoch."""
+        return self._length
+
+
+class _Source:
+    """An image with a margin, and places in it to cut crops around."""
+
+    def __init__(self, image: TrainingImage, settings: CropSettings) -> None:
+        """Mirror it at its borders, up to the size of a crop at least."""
+        height, width = image.truth.shape
+        self._inner = [max(side, settings.side_px) for side in (height, width)]
+        before = settings.margin_px
+        padding = [
+            (before, before + inner - side)
+            for inner, side in zip(self._inner, (height, width), strict=True)
+        ]
+        self._gray = np.pad(image.gray, padding, mode="symmetric")
+        self._truth = np.pad(image.truth, padding, constant_values=UNLABELED)
+        random = np.random.default_rng(0)
+        labels, counts = np.unique(image.truth[image.truth != UNLABELED], return_counts=True)
+        self._places = [
+            random.permutation(np.argwhere(image.truth == label))[:_PLACES_A_CLASS]
+            for label in labels
+        ]
+        self._shares = counts / counts.sum()
+
+    def cut(
+        self, settings: CropSettings, random: np.random.Generator
+    ) -> tuple[GrayImage, LabelMap]:
+        """Cut a crop and the margin around it; it shows a pixel whose class is known."""
+        is_balanced = random.random() < settings.balanced_share
+        label = random.choice(len(self._places), p=None if is_balanced else self._shares)
+        place = self._places[label][random.integers(len(self._places[label]))]
+        outer = settings.side_px + 2 * settings.margin_px
+        rows, columns = (
+            slice(start, start + outer)
+            for start in (
+                np.clip(position - random.integers(settings.side_px), 0, side - settings.side_px)
+                for position, side in zip(place, self._inner, strict=True)
+            )
+        )
+        return self._gray[rows, columns].astype(np.float32), self._truth[rows, columns].copy()
+
+
+def _change_gamma(image: Tensor) -> Tensor:
+    """Make middle grey values brighter or darker, black and white stay."""
+    exponent = torch.empty(1).uniform_(-0.3, 0.3).exp().item()
+    return tv_tensors.wrap(image.clamp(0, 1) ** exponent, like=image)
+
+
+def _add_noise(image: Tensor) -> Tensor:
+    """Add noise of a random strength, within the range of `to_gray`."""
+    strength = torch.empty(1).uniform_(0, 0.06).item()
+    noisy = image + strength * torch.randn(image.shape)
+    return tv_tensors.wrap(noisy.clamp(0, 1), like=image)
+
+
+def _hash(labeled: LabeledImage) -> str:
+    digest = hashlib.sha256(f"{labeled.image.dtype} {labeled.image.shape}".encode())
+    digest.update(np.ascontiguousarray(labeled.image).data)
+    digest.update(np.ascontiguousarray(labeled.truth).data)
+    return digest.hexdigest()
+
+
+def _materials(path: Path) -> tuple[str, ...]:
+    """Read the materials of a legend; none if there is no file."""
+    if not path.exists():
+        return ()
+    legend = _read_json(path)
+    names = legend.get("materials")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise InvalidDatasetError(f'{path} needs "materials": a list of names, class by class')
+    if len(set(names)) < len(names) or not 2 <= len(names) <= MAX_CLASSES:  # noqa: PLR2004 - to tell apart
+        raise InvalidDatasetError(
+            f"{path} names the materials {', '.join(names)}: give 2 to {MAX_CLASSES}, each once"
+        )
+    if legend.get("ignore_index", UNLABELED) != UNLABELED:
+        raise InvalidDatasetError(
+            f"{path} says ignore_index {legend['ignore_index']}: masks must hold {UNLABELED} where "
+            "the class is unknown"
+        )
+    return tuple(names)
+
+
+def _equipment(path: Path) -> dict[str, str]:
+    """Read which equipment took which image, where a manifest says so."""
+    if not path.exists():
+        return {}
+    entries = _read_json(path).get("images")
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
+    ):
+        raise InvalidDatasetError(f'{path} needs "images": a list of entries with a "name" each')
+    return {
+        entry["name"].removesuffix(".png"): str(entry["equipment"])
+        for entry in entries
+        if entry.get("equipment")
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidDatasetError(f"{path} is no JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise InvalidDatasetError(f"{path} holds no JSON object")
+    return fields

@@ -1,0 +1,102 @@
+"""The shared model at work on untouched tasks: when they open, and after a publication."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+
+import numpy as np
+
+from backend.annotation.label_config import LabelConfig, parse_label_config
+from backend.annotation.task_columns import TaskColumns
+from backend.annotation.tasks import Json, Task, parse_task
+from backend.arrays import UNLABELED
+from backend.microscope.images import decode_image
+from backend.resources import VERSION_PREFIX, Resources, log_failure, to_store
+
+logger = logging.getLogger(__name__)
+
+
+class SharedPredictions:
+    """Segments untouched tasks with the published model, and keeps Label Studio up to date."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the process has."""
+        self._resources = resources
+
+    def predict_ahead(self, task: Task, config: LabelConfig, deadline: float) -> None:
+        """Let the shared model segment a task that nobody has drawn on, if there is time left."""
+        key = self._resources.key(task, config)
+        known = self._resources.store.load_prediction(key)
+        drawn = self._resources.store.load_scribbles(key) is not None
+        shared = None if drawn else self._resources.shared(config)
+        if shared is None or (known and known.model == shared.card.name):
+            return
+        segmenting = self._resources.jobs.submit(
+            ("segment", task.id), lambda: self._segment(task, config)
+        )
+        try:
+            segmenting.result(timeout=max(0, deadline - time.monotonic()))
+        except (CancelledError, FutureTimeoutError):
+            logger.info("task %d: the shared model has not segmented it yet", task.id)
+
+    def _segment(self, task: Task, config: LabelConfig) -> None:
+        """Keep what the shared model believes of a task, without keeping its guide."""
+        key = self._resources.key(task, config)
+        shared = self._resources.shared(config)
+        if shared is None or self._resources.store.load_scribbles(key) is not None:
+            return
+        guide = self._resources.make_guide(
+            decode_image(self._resources.images.read(task.image)),
+            len(config.materials),
+            class_names=config.materials,
+            shared=shared,
+        )
+        prediction = guide.update(np.full(guide.shape, UNLABELED, np.uint8))
+        stored = to_store(prediction, shared)
+        self._resources.store.save_prediction(key, stored)
+        self._resources.show_when_idle(
+            task.id, TaskColumns("new", self._resources.model_version, uncertainty=1 - stored.score)
+        )
+
+    def renew(self, project_id: int) -> None:
+        """Let the published model segment all tasks that nobody has worked on, when idle.
+
+        Their predictions are pushed to Label Studio, and in the end the project is told to order
+        by them.
+        """
+        config = parse_label_config(self._resources.client.project(project_id)["label_config"])
+        for body in self._resources.client.tasks(project_id):
+            if not body.get("total_annotations"):
+                self._renew_when_idle(body, config)
+        with suppress(RuntimeError):  # the server is shutting down
+            serving = self._resources.jobs.submit(
+                ("version", project_id),
+                lambda: self._resources.client.serve_version(
+                    project_id, self._resources.model_version
+                ),
+                when_idle=True,
+            )
+            sentence = f"project {project_id} does not order by the new predictions"
+            serving.add_done_callback(lambda f: log_failure(sentence, f))
+
+    def _serve(self, project_id: int) -> None:
+        self._resources.client.serve_version(project_id, self._resources.model_version)
+
+    def _renew_when_idle(self, body: Json, config: LabelConfig) -> None:
+        def renew() -> None:
+            task = parse_task(body, config.image_key)
+            if self._resources.store.load_scribbles(self._resources.key(task, config)) is not None:
+                return  # somebody works on it
+            self._segment(task, config)
+            answer = self._resources.answer_stored(task, config)
+            if answer["result"]:
+                self._resources.client.replace_predictions(task.id, **answer, prefix=VERSION_PREFIX)
+
+        with suppress(RuntimeError):  # the server is shutting down
+            renewing = self._resources.jobs.submit(("renew", body.get("id")), renew, when_idle=True)
+            sentence = f"task {body.get('id')} keeps its old prediction"
+            renewing.add_done_callback(lambda f: log_failure(sentence, f))

@@ -1,0 +1,104 @@
+"""Let simulated annotators work through tasks of a real Label Studio, training in between.
+
+    python scripts/simulate_team.py --folder team-data
+
+Starts Label Studio and the backend on free ports, imports synthetic images, and lets a person work
+at each task over the API until it is right. After every few tasks the shared model is trained and
+published, as with the button Start Training: later tasks then need fewer strokes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.label_config import write_label_config
+from backend.annotation.projects import (
+    BackendAddress,
+    connect_backend,
+    ensure_project,
+    import_image,
+)
+from backend.demo_images import as_png
+from backend.demo_servers import backend_server, label_studio, load_keys
+from backend.microscope.equipment import EquipmentName
+from backend.microscope.synthetic import SyntheticImage, make_image
+from backend.processes import ServerError, free_port
+from backend.team import Finished, Person, train
+
+EQUIPMENT: tuple[EquipmentName, ...] = ("A", "B")
+LINE = "{:>6} {:>8} {:>6} {:>8.2f} {:>15.4f} {:>10.4f}  {}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play; 0 if it worked, 1 after an error."""
+    options = _parser().parse_args(arguments)
+    try:
+        with ExitStack() as stack:
+            keys = load_keys(options.folder)
+            url = stack.enter_context(label_studio(options.folder, free_port(), keys))
+            backend = stack.enter_context(backend_server(options.folder, free_port(), keys, url))
+            client = stack.enter_context(LabelStudioClient(url, keys.token, timeout_s=120.0))
+            play(client, backend, options)
+    except (ServerError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def play(
+    client: LabelStudioClient, backend: BackendAddress, options: argparse.Namespace
+) -> list[list[Finished]]:
+    """Finish all tasks; return what they took, a list for each round between two trainings."""
+    images = [
+        make_image("gate", EQUIPMENT[seed % len(EQUIPMENT)], seed, (options.size, options.size))
+        for seed in range(options.tasks)
+    ]
+    materials = images[0].materials
+    project, is_new = ensure_project(client, options.title, write_label_config(materials))
+    connect_backend(client, project, backend)
+    if is_new:
+        for number, image in enumerate(images):
+            import_image(client, project, f"{number:03}.png", as_png(image.image))
+    tasks = [body["id"] for body in client.tasks(project)]
+    person = Person(client, project, materials, options.enough)
+    print("  task  strokes   asks   waits s  before strokes   accepted  model")
+    rounds: list[list[Finished]] = []
+    for first in range(0, options.tasks, options.train_every):
+        chosen = list(zip(tasks, images, strict=True))[first : first + options.train_every]
+        rounds.append([_finish(person, task, image) for task, image in chosen])
+        if first + options.train_every < options.tasks:
+            status = train(client, project, backend)
+            print(f"training: {status.state}: {status.sentence}", flush=True)
+    means = [sum(one.strokes for one in done) / len(done) for done in rounds]
+    print("strokes a task, from training to training:", " ".join(f"{mean:.1f}" for mean in means))
+    return rounds
+
+
+def _finish(person: Person, task: int, image: SyntheticImage) -> Finished:
+    done = person.finish(task, image.label_map)
+    model = person.client.predictions(task)
+    version = model[-1]["model_version"] if model else ""
+    print(LINE.format(done.task, done.strokes, done.asks, done.waited_s, done.accuracy_before,
+                      done.accuracy, version), flush=True)  # fmt: skip
+    return done
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Simulate a team of annotators.")
+    add = parser.add_argument
+    add("--folder", type=Path, default=Path("team-data"), help="for all data (team-data)")
+    add("--title", default="Simulated team", help="of the project")
+    add("--tasks", type=int, default=12, help="how many images (12)")
+    add("--train-every", type=int, default=4, help="tasks between two trainings (4)")
+    add("--size", type=int, default=512, metavar="PX", help="of the images (512)")
+    add("--enough", type=float, default=0.985, help="accuracy at which a task is right (0.985)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""A guide that a shared model starts: it knows before the first stroke, and strokes still win."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend import Guide, GuideSettings
+from backend.arrays import UNLABELED
+from backend.learning import networks
+from backend.learning.image_network import ImageNetwork, TrainingSettings
+from backend.learning.shared_model import SharedModel
+from tests.test_registry import CARD
+
+SETTINGS = GuideSettings(training=TrainingSettings(crop_px=64))
+SHAPE = (96, 96)
+TRUTH = np.zeros(SHAPE, np.uint8)
+TRUTH[48:] = 1
+IMAGE = TRUTH * 120 + np.random.default_rng(0).integers(40, 60, SHAPE).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A network that has learned this image, from all of its truth."""
+    image = networks.pad_image((IMAGE - 40.0).astype(np.float32) / 140)
+    network = ImageNetwork(image, 2, TrainingSettings(crop_px=64), seed=0)
+    truth = networks.pad_scribbles(TRUTH)
+    network.train(truth, np.full((2, *image.shape), 0.5, np.float32), steps=40)
+    start = networks.build_network(2, "random")
+    start.load_state_dict(network.weights())
+    return SharedModel(CARD, start.eval())
+
+
+def guide_of(shared):
+    """A guide of that image."""
+    return Guide(IMAGE, 2, settings=SETTINGS, shared=shared)
+
+
+def nothing():
+    """No stroke."""
+    return np.full(SHAPE, UNLABELED, np.uint8)
+
+
+def test_image_is_segmented_before_the_first_stroke(shared):
+    """With uncertainty and spots, as after any other turn."""
+    prediction = guide_of(shared).update(nothing())
+    assert (prediction.label_map == TRUTH).mean() > 0.98
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-5)
+    assert prediction.uncertainty[:30].mean() < 0.1
+
+
+def test_strokes_win_where_the_model_is_wrong(shared):
+    """What is drawn against it is believed there; far from it the model goes on to count."""
+    scribbles = nothing()
+    scribbles[10:14, 10:40] = 1  # of a particle that the model has never seen
+    scribbles[80:84, 10:40], scribbles[10:14, 60:90] = 1, 0
+    guide = guide_of(shared)
+    guide.update(nothing())
+    prediction = guide.update(scribbles)
+    assert prediction.probabilities[1, 11:13, 15:35].mean() > 0.5
+    assert (prediction.label_map[60:] == 1).mean() > 0.98
+
+
+def test_network_starts_from_the_shared_weights_and_leaves_them_alone(shared):
+    """A step later its own have changed; those of the model serve other guides."""
+    before = {name: tensor.clone() for name, tensor in shared.network.state_dict().items()}
+    guide = guide_of(shared)
+    assert not guide._has_network
+    scribbles = nothing()
+    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
+    guide.update(scribbles)
+    guide.train(2)
+    ours = guide._network.weights()
+    name = "encoder.model.conv_stem.weight"
+    assert 0 < (ours[name] - before[name]).abs().max() < 0.01
+    for name, tensor in shared.network.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert (guide.predict().label_map == TRUTH).mean() > 0.98
+
+
+def test_what_was_learned_from_erased_strokes_is_forgotten(shared):
+    """The model's own opinion takes its place."""
+    guide = guide_of(shared)
+    first = guide.update(nothing())
+    scribbles = nothing()
+    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 1, 0  # all wrong
+    guide.update(scribbles)
+    guide.train(2)
+    guide.predict()
+    np.testing.assert_array_equal(guide.update(nothing()).probabilities, first.probabilities)
+
+
+def test_saved_guide_goes_on(shared, tmp_path):
+    """With its own network, whatever model is published by then."""
+    scribbles = nothing()
+    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
+    guide = guide_of(shared)
+    guide.update(scribbles)
+    guide.train(2)
+    guide.predict()
+    guide.save(tmp_path / "guide.safetensors")
+    again = guide_of(None)
+    again.load(tmp_path / "guide.safetensors")
+    for name, tensor in again._network.weights().items():
+        torch.testing.assert_close(tensor, guide._network.weights()[name])

@@ -1,0 +1,93 @@
+"""Segmentation of new images: without seams, files written whole, errors told by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.learning import inference, networks
+from backend.learning.image_network import ImageNetwork, TrainingSettings
+from backend.learning.inference import segment, segment_files
+from backend.learning.networks import predict_probabilities, to_input
+
+COLORS = ("#ff0000", "#00ff00", "#0000ff")
+
+
+def gray(shape, seed=0):
+    """Smooth noise."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 8)).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(shape[::-1])).astype(np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network that has learned to tell three grays apart."""
+    image = gray((128, 128))
+    teacher = ImageNetwork(image, 3, TrainingSettings(crop_px=64), seed=0)
+    truth = (image * 2.99).astype(np.uint8)
+    teacher.train(truth, np.full((3, 128, 128), 1 / 3, np.float32), steps=30)
+    network = networks.build_network(3, "random")
+    network.load_state_dict(teacher.weights())
+    return network.eval()
+
+
+def test_segmentation_is_that_of_the_network(network):
+    """Likeliest class, entropy and, on demand, probabilities, for a size that must be padded."""
+    image = gray((100, 150))
+    probabilities = np.zeros((3, 100, 150), np.float16)
+    found = segment(network, image, probabilities)
+    whole = predict_probabilities(network, to_input(networks.pad_image(image)))[:, :100, :150]
+    assert (found.label_map == whole.argmax(axis=0)).all()
+    np.testing.assert_allclose(probabilities, whole, atol=1e-3)
+    entropy = -(whole * np.log(whole)).sum(axis=0) / np.log(3)
+    np.testing.assert_allclose(found.uncertainty / 255, entropy, atol=0.01)
+
+
+def test_tiles_leave_no_seam(network, monkeypatch):
+    """Beside the border of a tile the answer is that of the whole image."""
+    image = gray((256, 640))
+    whole, tiled = np.zeros((2, 3, 256, 640), np.float16)
+    segment(network, image, whole)
+    monkeypatch.setattr(inference, "TILE_PX", 256)
+    segment(network, image, tiled)
+    difference = np.abs(whole.astype(float) - tiled).max()
+    assert difference < 0.05
+    monkeypatch.setattr(inference, "MARGIN_PX", 0)
+    segment(network, image, tiled)
+    assert np.abs(whole.astype(float) - tiled).max() > 2 * difference
+
+
+def test_files_are_written(network, tmp_path):
+    """Labels with a palette, uncertainty, and probabilities on demand."""
+    paths = []
+    for seed in range(3):
+        paths.append(tmp_path / f"image {seed}.png")
+        Image.fromarray((gray((64, 96), seed) * 255).astype(np.uint8)).save(paths[-1])
+    paths[1].write_bytes(b"no image")
+
+    out = tmp_path / "out"
+    results = dict(segment_files(network, paths, out, COLORS, keep=True))
+
+    assert results[paths[0]] == results[paths[2]] == ""
+    assert "no readable image" in results[paths[1]]
+    with Image.open(out / "image 2.labels.png") as labels:
+        assert (labels.mode, labels.size) == ("P", (96, 64))
+        assert labels.getpalette()[:9] == [255, 0, 0, 0, 255, 0, 0, 0, 255]
+        label_map = np.asarray(labels)
+    probabilities = np.load(out / "image 2.probabilities.npy", mmap_mode="r")
+    assert probabilities.shape == (3, 64, 96)
+    assert (probabilities.argmax(axis=0) == label_map).mean() > 0.99
+    assert (out / "image 0.uncertainty.png").exists()
+    assert not list(out.glob("image 1*"))
+
+
+def test_full_disk_is_told(network, tmp_path, monkeypatch):
+    """The other images are segmented all the same."""
+    path = tmp_path / "one.png"
+    Image.fromarray((gray((64, 64)) * 255).astype(np.uint8)).save(path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inference, "write_atomically", full)
+    ((_, problem),) = segment_files(network, [path], tmp_path / "out", COLORS)
+    assert "No space left" in problem
