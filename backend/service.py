@@ -151,6 +151,8 @@ class GuideService:
         """
         config = parse_label_config(label_config)
         prompt_ids = {region.id for region in parse_prompts(context)}
+        if context is not None and not prompt_ids:  # what Label Studio asks for after Submit
+            return [self._resources.answer(0, [], 0) for _ in tasks]
         if not prompt_ids:
             deadline = time.monotonic() + self._settings.answer_timeout_s
             answers = [self._answer_known(task, config, deadline) for task in tasks]

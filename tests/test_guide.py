@@ -15,7 +15,9 @@ from backend.learning.image_network import ImageNetwork, TrainingSettings
 from backend.learning.simulated_annotator import correct, first_strokes
 from backend.microscope.synthetic import make_image
 
-QUICK = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=64))
+QUICK = GuideSettings(
+    temperature=1, training=TrainingSettings(encoder_weights="random", crop_px=64)
+)
 SHAPE = (33, 47)
 TRUTH = np.zeros((64, 64), np.uint8)  # three layers, and a particle in the middle one
 TRUTH[20:44], TRUTH[44:], TRUTH[28:38, 40:50] = 1, 2, 0
@@ -282,7 +284,7 @@ def test_answer_before_survives_on_disk(tmp_path):
     second.load(tmp_path / "a.safetensors")
     more = with_one_more(scribbles)
     expected = first.update(more).probabilities
-    np.testing.assert_allclose(second.update(more).probabilities, expected, atol=0.02)
+    np.testing.assert_allclose(second.update(more).probabilities, expected, atol=0.05)
     assert np.abs(other.update(more).probabilities - expected).max() > 0.02
 
 

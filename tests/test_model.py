@@ -165,7 +165,7 @@ def test_train_of_old_versions_is_ignored(bind, label_studio):
     assert versions(label_studio) == []
 
 
-@pytest.mark.parametrize("event", ["START_TRAINING", "ANNOTATIONS_DELETED", "PROJECT_UPDATED"])
+@pytest.mark.parametrize("event", ["ANNOTATIONS_DELETED", "PROJECT_UPDATED"])
 def test_event_without_a_lesson_is_taken(bind, label_studio, event):
     """Nothing to learn is no mistake."""
     assert bind()().fit(event, {"action": event}) == {"model_version": MODEL_VERSION}

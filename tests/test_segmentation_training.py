@@ -116,7 +116,9 @@ def test_finished_training_is_not_repeated(job, monkeypatch):
 
 def test_training_ends_when_it_no_longer_helps(job):
     """The best epoch is kept, not the last one."""
-    settings = replace(QUICK, learning_rate=0.0, weight_decay=0.0, patience=1)
+    settings = replace(
+        QUICK, encoder_learning_rate=0.0, decoder_learning_rate=0.0, weight_decay=0.0, patience=1
+    )
 
     trained = train(job, settings, CPU)
 

@@ -235,7 +235,7 @@ def test_submission_without_weak_labels_trains_nothing(start, label_studio, subm
     assert label_studio.predictions == []
 
 
-@pytest.mark.parametrize("event", ["START_TRAINING", "ANNOTATIONS_DELETED", "NEVER_HEARD_OF", ""])
+@pytest.mark.parametrize("event", ["PROJECT_UPDATED", "ANNOTATIONS_DELETED", "NEVER_HEARD_OF", ""])
 def test_other_events_are_ignored(start, event, caplog):
     """Any event is answered with 200."""
     caplog.set_level(logging.INFO)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from backend.arrays import UNLABELED
+from backend.learning.guide import GuideSettings
 from backend.learning.pixel_classifier import cell_features
 from backend.learning.spots import (
     MAX_SPOTS,
@@ -18,6 +19,7 @@ from backend.learning.spots import (
     first_spots,
     rank_spots,
 )
+from backend.learning.uncertainty import tempered
 
 NAMES = ("Si", "Oxide", "Metal")
 SIDE_PX = 128
@@ -113,7 +115,8 @@ def test_nothing_is_left_to_label_where_all_is_certain(classes):
 @pytest.mark.parametrize("blur_px", [0.5, 1, 2])
 def test_sharp_boundary_attracts_none(blur_px):
     """An edge of finite blur is uncertain even where it is right."""
-    assert rank(blurred_boundary(blur_px)) == ()
+    shown = tempered(blurred_boundary(blur_px), GuideSettings().temperature)
+    assert rank(shown) == ()
 
 
 @pytest.mark.parametrize("doubt", [0.3, 0.4, 0.5])

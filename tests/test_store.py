@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -49,6 +49,7 @@ def prediction(spots=None):
     return StoredPrediction((SCRIBBLES == 0).astype(np.uint8), uncertainty, spots or SPOTS)
 
 
+@settings(deadline=None)  # each example makes two databases
 @given(label_maps)
 def test_scribbles_come_back(tmp_path_factory, scribbles):
     """Any label map, to the pixel."""

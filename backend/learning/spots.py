@@ -19,7 +19,7 @@ from backend.arrays import UNLABELED, CellFeatures, LabelMap, Probabilities, Unc
 from backend.learning.pixel_classifier import CELL_PX
 
 MAX_SPOTS = 5
-MIN_DOUBT = 0.02
+MIN_DOUBT = 0.025
 """Mean doubt in a box below which nothing is left to label: a sharp, right boundary shows less."""
 
 _BOX_SHARE = 1 / 11
