@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def test_team_trains_a_model_that_segments_the_next_tasks(workplace, capsys):
-    """Before the first stroke, where nothing was shown at first; managers see how far each is."""
+    """Before the first stroke, where nothing was shown at first."""
     options = Namespace(title="Team", tasks=4, train_every=3, size=128, enough=0.9)
 
     first, second = play(workplace.client, workplace.backend, options)
@@ -22,10 +22,4 @@ def test_team_trains_a_model_that_segments_the_next_tasks(workplace, capsys):
     assert {one.accuracy_before for one in first} == {0}
     assert all(one.strokes > 0 and one.asks > 0 for one in first)
     assert second[0].accuracy_before > 0  # the model is shown, however short its training was
-    assert training_status(workplace.backend).progress == 1
-    project = next(p for p in workplace.client.sdk.projects.list() if p.title == "Team")
-    tasks = list(workplace.client.tasks(project.id))
-    assert {task["data"]["guide_state"] for task in tasks} == {"finished"}
-    assert all(
-        task["data"]["guide_turns"] >= one.asks for task, one in zip(tasks, first, strict=False)
-    )
+    assert training_status(workplace.backend).state == "published"
