@@ -225,9 +225,7 @@ class GuideService:
             return self._resources.answer_stored(task, config, _TAKEN_OVER)
         except FutureTimeoutError:
             logger.warning("task %d: the answer takes too long, the last one is sent", task.id)
-            return self._resources.answer_stored(
-                task, config, "Still training: ask again in a moment."
-            )
+            return self._resources.answer_stored(task, config, _STILL_TRAINING)
         return self._answer_turn(task.id, config, outcome, notice)
 
     def _newest_annotation(self, task: Task, prompt_ids: set[str]) -> tuple[Annotation | None, str]:

@@ -74,11 +74,7 @@ class SharedPredictions:
                 self._renew_when_idle(body, config)
         with suppress(RuntimeError):  # the server is shutting down
             serving = self._resources.jobs.submit(
-                ("version", project_id),
-                lambda: self._resources.client.serve_version(
-                    project_id, self._resources.model_version
-                ),
-                when_idle=True,
+                ("version", project_id), lambda: self._serve(project_id), when_idle=True
             )
             sentence = f"project {project_id} does not order by the new predictions"
             serving.add_done_callback(lambda f: log_failure(sentence, f))
