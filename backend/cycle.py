@@ -27,7 +27,7 @@ from backend.learning.segmentation_training import Hardware
 from backend.learning.segmentation_training import Settings as HowToTrain
 from backend.project_export import open_export
 from backend.settings import Settings
-from backend.training_process import TrainingStatus
+from backend.training_process import STATUS_NAME, TrainingStatus
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()  # from the environment
     settings.model_dir.mkdir(parents=True, exist_ok=True)
-    path = settings.model_dir / "training.json"
+    path = settings.model_dir / STATUS_NAME
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     status = TrainingStatus("exporting", int(arguments[0]), started)
     status.write(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,16 +56,19 @@ class Resources:
             logger.warning("%s", error)
             return None
 
+    def when_idle(self, key: Hashable, work: Callable[[], Any], failure: str) -> None:
+        """Queue work that nobody waits for, behind all other; `failure` is logged if it fails."""
+        with suppress(RuntimeError):  # the server is shutting down
+            queued = self.jobs.submit(key, work, when_idle=True)
+            queued.add_done_callback(lambda f: log_failure(failure, f))
+
     def show_when_idle(self, task_id: int, columns: TaskColumns) -> None:
         """Show managers how far a task is; Label Studio's Data Manager lists it."""
-        with suppress(RuntimeError):  # the server is shutting down
-            showing = self.jobs.submit(
-                ("columns", task_id),
-                lambda: self.client.show_in_task(task_id, columns.as_data()),
-                when_idle=True,
-            )
-            sentence = f"task {task_id} is not up to date in the Data Manager"
-            showing.add_done_callback(lambda f: log_failure(sentence, f))
+        self.when_idle(
+            ("columns", task_id),
+            lambda: self.client.show_in_task(task_id, columns.as_data()),
+            f"task {task_id} is not up to date in the Data Manager",
+        )
 
     def answer_stored(self, task: Task, config: LabelConfig, notice: str = "") -> Json:
         """Answer with the latest prediction; with nothing when there is none."""

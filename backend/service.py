@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -342,20 +341,15 @@ class GuideService:
             else:
                 guide.save(self._store.guide_path(key))
 
-        with suppress(RuntimeError):  # the server is shutting down
-            training = self._jobs.submit(("train", key), train, when_idle=True)
-            training.add_done_callback(lambda f: log_failure(f"task {key} was not learned", f))
+        self._resources.when_idle(("train", key), train, f"task {key} was not learned")
 
     def _open_when_idle(self, body: Json, config: LabelConfig) -> None:
         """Prepare for the first ask while the annotator draws; of several tasks, for the newest."""
-        with suppress(RuntimeError):  # the server is shutting down
-            opening = self._jobs.submit(
-                "open",
-                lambda: self._open_guide(parse_task(body, config.image_key), config),
-                when_idle=True,
-            )
-            sentence = f"task {body.get('id')} was not opened ahead"
-            opening.add_done_callback(lambda f: log_failure(sentence, f))
+        self._resources.when_idle(
+            "open",
+            lambda: self._open_guide(parse_task(body, config.image_key), config),
+            f"task {body.get('id')} was not opened ahead",
+        )
 
     def _open_guide(self, task: Task, config: LabelConfig) -> Guide:
         """Return the guide of a task: from memory, else made from image and stored weights."""

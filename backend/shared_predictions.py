@@ -6,7 +6,6 @@ import logging
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from backend.annotation.task_columns import TaskColumns
 from backend.annotation.tasks import Json, Task, parse_task
 from backend.arrays import UNLABELED
 from backend.microscope.images import decode_image
-from backend.resources import VERSION_PREFIX, Resources, log_failure, to_store
+from backend.resources import VERSION_PREFIX, Resources, to_store
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +71,11 @@ class SharedPredictions:
         for body in self._resources.client.tasks(project_id):
             if not body.get("total_annotations"):
                 self._renew_when_idle(body, config)
-        with suppress(RuntimeError):  # the server is shutting down
-            serving = self._resources.jobs.submit(
-                ("version", project_id), lambda: self._serve(project_id), when_idle=True
-            )
-            sentence = f"project {project_id} does not order by the new predictions"
-            serving.add_done_callback(lambda f: log_failure(sentence, f))
+        self._resources.when_idle(
+            ("version", project_id),
+            lambda: self._serve(project_id),
+            f"project {project_id} does not order by the new predictions",
+        )
 
     def _serve(self, project_id: int) -> None:
         self._resources.client.serve_version(project_id, self._resources.model_version)
@@ -92,7 +90,7 @@ class SharedPredictions:
             if answer["result"]:
                 self._resources.client.replace_predictions(task.id, **answer, prefix=VERSION_PREFIX)
 
-        with suppress(RuntimeError):  # the server is shutting down
-            renewing = self._resources.jobs.submit(("renew", body.get("id")), renew, when_idle=True)
-            sentence = f"task {body.get('id')} keeps its old prediction"
-            renewing.add_done_callback(lambda f: log_failure(sentence, f))
+        task_id = body.get("id")
+        self._resources.when_idle(
+            ("renew", task_id), renew, f"task {task_id} keeps its old prediction"
+        )

@@ -20,6 +20,7 @@ from backend.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
+STATUS_NAME = "training.json"
 State = Literal["never started", "exporting", "training", "published", "not published", "failed"]
 ENDED: tuple[State, ...] = ("never started", "published", "not published", "failed")
 
@@ -57,7 +58,7 @@ class TrainingProcess:
 
     def __init__(self, folder: Path, command: Sequence[str] | None = None) -> None:
         """Take the folder for status and log, and what to run before the project's number."""
-        self._path = folder / "training.json"
+        self._path = folder / STATUS_NAME
         self._log_path = folder / "training.log"
         self._command = command or (sys.executable, "-m", "backend.cycle")
         self._lock = threading.Lock()

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from backend.arrays import GrayImage, LabelMap
 from backend.errors import InvalidImageError
@@ -21,7 +22,9 @@ from backend.files import write_atomically
 from backend.learning import networks
 from backend.learning.networks import SegmentationModel
 from backend.learning.uncertainty import normalized_entropy
-from backend.microscope.images import decode_image, to_gray
+from backend.microscope.images import decode_image, palette_image, to_gray
+
+RGB: TypeAlias = tuple[int, int, int]
 
 TILE_PX = 2048
 MARGIN_PX = 128
@@ -85,7 +88,7 @@ def segment_files(
         Each path when it is done, and why it failed, "" if it did not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    palette = _palette(colors)
+    rgb = [ImageColor.getrgb(color)[:3] for color in colors]
     with ThreadPoolExecutor(2) as pool:
         reading = [pool.submit(_read, path) for path in paths[:1]]
         writing: list[tuple[Path, Future[None]]] = []
@@ -101,7 +104,7 @@ def segment_files(
                 yield path, str(error)
                 continue
             yield from _done(writing)
-            writing = [(path, pool.submit(_write, segmentation, stem, palette))]
+            writing = [(path, pool.submit(_write, segmentation, stem, rgb))]
         yield from _done(writing)
 
 
@@ -115,9 +118,8 @@ def _done(writing: Sequence[tuple[Path, Future[None]]]) -> Iterator[tuple[Path, 
         yield path, str(error) if error else ""
 
 
-def _write(segmentation: Segmentation, stem: Path, palette: bytes) -> None:
-    labels = Image.fromarray(segmentation.label_map)
-    labels.putpalette(palette)
+def _write(segmentation: Segmentation, stem: Path, colors: Sequence[RGB]) -> None:
+    labels = palette_image(segmentation.label_map, colors)
     _write_png(labels, stem.with_name(f"{stem.name}.labels.png"))
     shown = Image.fromarray(segmentation.uncertainty)
     _write_png(shown, stem.with_name(f"{stem.name}.uncertainty.png"))
@@ -134,9 +136,3 @@ def _open_probabilities(stem: Path, classes: int, gray: GrayImage) -> NDArray[np
     path = stem.with_name(f"{stem.name}.probabilities.npy")
     shape = (classes, *gray.shape)
     return np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call] # NumPy's
-
-
-def _palette(colors: Sequence[str]) -> bytes:
-    palette = np.full((256, 3), 255, np.uint8)
-    palette[: len(colors)] = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in colors]
-    return palette.tobytes()
