@@ -262,10 +262,10 @@ class GuideService:
         if annotation.was_cancelled or annotation.finished or not regions:
             logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
             return
-        if not is_newest():
-            logger.info("annotation %d of task %d: newer strokes are known", annotation_id, task_id)
-            return
-        scribbles = self._keep_scribbles(task, config, regions)
+        if is_newest():
+            scribbles = self._keep_scribbles(task, config, regions)
+        else:  # somebody asked meanwhile: newer strokes are on disk, or will be, and stay there
+            scribbles = self._rasterize(task, config, regions)
         outcome = self._learn(task, config, scribbles, len(regions))
         answer = self._answer_turn(task_id, config, outcome)
         self._client.replace_predictions(task_id, **answer, prefix=VERSION_PREFIX)
@@ -284,18 +284,23 @@ class GuideService:
         self, task: Task, config: LabelConfig, regions: Sequence[Region]
     ) -> LabelMap | None:
         """Rasterize strokes and put them on disk; None, and nothing overwritten, without any."""
-        shapes = {region.shape for region in regions if region.shape}
-        if not shapes:
+        scribbles = self._rasterize(task, config, regions)
+        if scribbles is None:
             return None
-        if len(shapes) > 1:
-            raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
-        key, shape = self._resources.key(task, config), shapes.pop()
+        key = self._resources.key(task, config)
         before = self._store.load_scribbles(key)
-        if before is not None and before.shape != shape:  # those on disk must not be lost
+        if before is not None and before.shape != scribbles.shape:  # those on disk must stay
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
-        scribbles = rasterize(regions, config.materials, shape)
         self._store.save_scribbles(key, scribbles)
         return scribbles
+
+    def _rasterize(
+        self, task: Task, config: LabelConfig, regions: Sequence[Region]
+    ) -> LabelMap | None:
+        shapes = {region.shape for region in regions if region.shape}
+        if len(shapes) > 1:
+            raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
+        return rasterize(regions, config.materials, shapes.pop()) if shapes else None
 
     def _learn(
         self, task: Task, config: LabelConfig, scribbles: LabelMap | None, strokes: int

@@ -471,12 +471,23 @@ def test_empty_draft_does_not_wipe_stored_strokes(start, label_studio):
     assert set(masks_of(ask(app, label_studio.task()))) == {"Si", "Oxide"}
 
 
-def test_ask_does_not_cancel_a_waiting_submission(start, label_studio):
-    """The submission's prediction is pushed, although the annotator asks meanwhile."""
+def test_ask_does_not_cancel_a_waiting_submission(start, label_studio, tmp_path):
+    """The submission's prediction is pushed, and newer strokes of an ask meanwhile stay."""
     app = start()
-    app.post("/webhook", json=label_studio.submit(*STROKES))
-    ask(app, label_studio.task(drafts=[draft(*STROKES, prompt())]))
+    event = label_studio.submit(*STROKES)
+    submitted = label_studio.server.routes["GET", "/api/annotations/3/"]
+    kept = []
+
+    def answer_late(request):
+        wait_until(lambda: list(tmp_path.rglob("scribbles.png")))  # those of the ask
+        kept.extend(path.read_bytes() for path in tmp_path.rglob("scribbles.png"))
+        return submitted(request)
+
+    label_studio.server.routes["GET", "/api/annotations/3/"] = answer_late
+    app.post("/webhook", json=event)
+    ask(app, label_studio.task(drafts=[draft(*STROKES[1:], prompt())]))
     wait_until(lambda: label_studio.predictions)
+    assert [path.read_bytes() for path in tmp_path.rglob("scribbles.png")] == kept
 
 
 def test_versions_answer_both_methods(start):
