@@ -31,7 +31,7 @@ class ProjectExport:
     def run(self) -> Iterator[Outcome]:
         """Export; yield what became of each task that is finished, or was exported earlier."""
         for outcome in export_project(self.source, self.dataset):
-            if outcome.kind in ("added", "updated"):
+            if outcome.kind in ("added", "updated", "kept"):  # its state may have been overtaken
                 self.source.client.show_in_task(outcome.task, state_column("exported"))
             yield outcome
 

@@ -57,6 +57,15 @@ def test_user_reads_what_became_of_each_task(label_studio, export, tmp_path, cap
     ]
 
 
+def test_data_manager_shows_what_is_exported(label_studio, export):
+    """Again by each export: the backend may have said "finished" late."""
+    for _ in range(2):
+        label_studio.server.requests.clear()
+        assert export() == 0
+        changes = [r.body for r in label_studio.server.requests if r.method == "PATCH"]
+        assert b'"guide_state": "exported"' in changes[-1].replace(b'":"', b'": "')
+
+
 def test_memory_of_the_backend_repairs_labels(label_studio, export, tmp_path, capsys):
     """While the backend has its database open, Auto-Accept's relabeling is undone."""
     store = GuideStore(tmp_path / "state")
