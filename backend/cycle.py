@@ -9,7 +9,6 @@ the backend. How far it is stands in MODEL_DIR/training.json.
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from backend.annotation.export import KINDS
-from backend.learning import cross_validation, segmentation_report
 from backend.learning.publication import publish
 from backend.learning.registry import Registry
 from backend.learning.segmentation_data import CropSettings, read_training_data
 from backend.learning.segmentation_training import Hardware
 from backend.learning.segmentation_training import Settings as HowToTrain
+from backend.learning.training_round import train_version
 from backend.project_export import open_export
 from backend.settings import Settings
 from backend.training_process import STATUS_NAME, TrainingStatus
@@ -71,19 +70,14 @@ def run(settings: Settings, status: TrainingStatus, path: Path) -> TrainingStatu
         folds=settings.train_folds,
         crops=CropSettings(settings.train_crop_px),
     )
-    work = cross_validation.work_folder(settings.registry, data, how)
 
     def tell(progress: float) -> None:
         replace(status, state="training", progress=round(progress, 3)).write(path)
 
     tell(0)
-    training = cross_validation.train_shared_model(data, how, Hardware(), work, tell)
-    if training is None:
+    card = train_version(data, how, Hardware(), registry, tell)
+    if card is None:
         raise ValueError("the training was split over several processes: train by the script")
-    card = cross_validation.model_card(training, data, how, registry.published())
-    report = segmentation_report.report_files(training, data)
-    card = registry.add(training.network, card, report)
-    shutil.rmtree(work)
     verdict = publish(registry, card.version)
     sentence = f"{exported}; {verdict.sentence}"
     ended = replace(status, progress=1.0, sentence=sentence)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -41,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Read, train, keep, judge, publish."""
-    from backend.learning import cross_validation, segmentation_report  # need an optional extra
-    from backend.learning.segmentation_training import Hardware, Settings
+    from backend.learning.segmentation_training import Hardware, Settings  # need an optional extra
+    from backend.learning.training_round import train_version
 
     for name in ("lightning.pytorch", "lightning.fabric"):  # they advertise what is not needed
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -58,15 +57,9 @@ def train(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     hardware = Hardware(options.accelerator, options.devices, options.num_nodes, options.strategy)
-    work = cross_validation.work_folder(options.registry, data, settings)
-    training = cross_validation.train_shared_model(data, settings, hardware, work)
-    if training is None:
+    card = train_version(data, settings, hardware, registry)
+    if card is None:
         return 0  # another process keeps the model
-    report = segmentation_report.report_files(training, data)
-    card = cross_validation.model_card(training, data, settings, registry.published())
-    card = registry.add(training.network, card, report)
-    shutil.rmtree(work)
-    remove_if_empty(work.parent)
     print(summary(card))
     if not options.publish:
         print(not_worse(card, registry.published()).sentence)
@@ -86,14 +79,6 @@ def check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of all that is under way, unless something else is."""
-    try:
-        folder.rmdir()
-    except OSError:
-        return
 
 
 def summary(card: ModelCard) -> str:

@@ -53,6 +53,7 @@ FLOW = [
     "learning.segmentation_training",
     "learning.cross_validation",
     "learning.segmentation_report",
+    "learning.training_round",
     "learning.peers",
     "learning.methods",
     "learning.replay",

@@ -41,7 +41,7 @@ def test_version_comes_back_as_it_was(registry, network):
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(registry.load(card)(image), network(image))
-    assert (registry._folder / "v0001" / "report" / "report.md").read_bytes() == b"good"
+    assert (registry.folder / "v0001" / "report" / "report.md").read_bytes() == b"good"
 
 
 def test_published_version_serves_until_it_is_rolled_back(registry, network):
@@ -70,7 +70,7 @@ def test_truncated_weights_are_not_published(registry, network, part):
     """The present one stays."""
     one, two = (registry.add(network, CARD) for _ in range(2))
     registry.publish(one.version)
-    weights = registry._folder / two.name / "weights.safetensors"
+    weights = registry.folder / two.name / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[: int(part * weights.stat().st_size)])
     with pytest.raises(RegistryError, match="no weights that can be read"):
         registry.publish(two.version)
@@ -93,7 +93,7 @@ def test_full_disk_leaves_nothing_behind(registry, network, monkeypatch):
     monkeypatch.setattr(networks, "save_weights", full)
     with pytest.raises(OSError, match="No space left"):
         registry.add(network, CARD)
-    assert list(registry._folder.iterdir()) == []
+    assert list(registry.folder.iterdir()) == []
 
 
 def test_number_taken_meanwhile_is_not_used_twice(registry, network, monkeypatch):
@@ -107,7 +107,7 @@ def test_number_taken_meanwhile_is_not_used_twice(registry, network, monkeypatch
 def test_damaged_card_is_left_out(registry, network):
     """And named where it is wanted."""
     registry.add(network, CARD)
-    card = registry._folder / "v0001" / "model.json"
+    card = registry.folder / "v0001" / "model.json"
     card.write_text(json.dumps({"created": "now"}))
     assert registry.cards() == []
     with pytest.raises(RegistryError, match="cannot be read"):
@@ -118,6 +118,6 @@ def test_damaged_card_is_left_out(registry, network):
 def test_damaged_history_is_named(registry, network, content):
     """Nothing is guessed."""
     registry.add(network, CARD)
-    (registry._folder / "published.json").write_text(content)
+    (registry.folder / "published.json").write_text(content)
     with pytest.raises(RegistryError, match=r"published\.json"):
         registry.published()

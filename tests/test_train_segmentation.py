@@ -234,6 +234,7 @@ def test_missing_extra_is_named(run, monkeypatch):
     """With the command that installs it."""
     monkeypatch.delattr(learning, "segmentation_report", raising=False)
     monkeypatch.delitem(sys.modules, "backend.learning.segmentation_report", raising=False)
+    monkeypatch.delitem(sys.modules, "backend.learning.training_round", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, error = run()
     assert code == 1

@@ -60,7 +60,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         """Take a folder, which need not exist."""
-        self._folder = folder
+        self.folder = folder
 
     def add(
         self, network: nn.Module, card: ModelCard, report: Mapping[str, bytes] | None = None
@@ -75,8 +75,8 @@ class Registry:
         Raises:
             OSError: The folder cannot be written; nothing is left behind.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._folder))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self.folder))
         try:
             for name, content in (report or {}).items():
                 write_atomically(aside / "report" / name, content)
@@ -85,7 +85,7 @@ class Registry:
                 card = replace(card, version=max(versions, default=0) + 1)
                 networks.save_weights(network, aside / _WEIGHTS, {"card": asdict(card)})
                 write_atomically(aside / _CARD, _to_json(asdict(card)))
-                if _appear(aside, self._folder / card.name):
+                if _appear(aside, self.folder / card.name):
                     return card
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -93,7 +93,7 @@ class Registry:
     def cards(self) -> list[ModelCard]:
         """All versions, the oldest first; folders that cannot be read are left out."""
         cards = []
-        for path in sorted(self._folder.glob(f"v*/{_CARD}")):
+        for path in sorted(self.folder.glob(f"v*/{_CARD}")):
             try:
                 cards.append(_read_card(path))
             except RegistryError:
@@ -106,11 +106,11 @@ class Registry:
         Raises:
             RegistryError: There is none, or it is damaged.
         """
-        return _read_card(self._folder / f"v{version:04d}" / _CARD)
+        return _read_card(self.folder / f"v{version:04d}" / _CARD)
 
     def history(self) -> list[int]:
         """The versions in the order in which they were published, the present one last."""
-        path = self._folder / _PUBLISHED
+        path = self.folder / _PUBLISHED
         try:
             versions = json.loads(path.read_text())
         except FileNotFoundError:
@@ -164,13 +164,13 @@ class Registry:
         """
         network = networks.build_network(len(card.materials), "random")
         try:
-            networks.load_weights(network, self._folder / card.name / _WEIGHTS)
+            networks.load_weights(network, self.folder / card.name / _WEIGHTS)
         except ValueError as error:
             raise RegistryError(str(error)) from error
         return network.eval()
 
     def _write_history(self, versions: Sequence[int]) -> None:
-        write_atomically(self._folder / _PUBLISHED, _to_json(list(versions)))
+        write_atomically(self.folder / _PUBLISHED, _to_json(list(versions)))
 
 
 def _appear(aside: Path, place: Path) -> bool:
