@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--folds", type=_folds, default=3, help="parts of the images, each held out once (3)")
     add("--steps", type=_positive, help="of each training at most (more for more images)")
     add("--crop", type=_crop, default=256, metavar="PX", help="side of what a step sees (256)")
-    add("--batch-size", type=_positive, default=2, help="crops a step, in each process (2)")
+    add("--batch-size", type=_positive, default=4, help="crops a step, in each process (4)")
     add("--seed", type=_positive, default=1, help="of all that is random (1)")
     for name, kind, default, words in (
         ("--accelerator", str, "auto", "cpu, gpu, ... as Lightning names them"),
