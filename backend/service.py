@@ -264,7 +264,7 @@ class GuideService:
             return
         if is_newest():
             scribbles = self._keep_scribbles(task, config, regions)
-        else:  # somebody asked meanwhile: newer strokes are on disk, or will be, and stay there
+        else:  # a newer request has strokes on disk, or will have, and those stay there
             scribbles = self._rasterize(task, config, regions)
         outcome = self._learn(task, config, scribbles, len(regions))
         answer = self._answer_turn(task_id, config, outcome)
