@@ -15,6 +15,7 @@ FLOW = [
     "memory",
     # the equipment
     "microscope.images",
+    "microscope.calibration",
     "microscope.equipment",
     "microscope.roughness",
     "microscope.walls",
@@ -60,6 +61,9 @@ FLOW = [
     "learning.evaluation",
     "learning.evaluation_figures",
     "learning.learning_curve",
+    # the database
+    "metrology.recipe",
+    "metrology.results",
     # the client
     "annotation.label_config",
     "annotation.rle",

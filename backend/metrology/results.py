@@ -1,0 +1,79 @@
+"""What measuring an image gives: CDs and edges in pixels, each with how it was found.
+
+Lengths are in isotropic pixels (`Calibration.nm_per_px`), areas in their squares; nanometres come
+in where rows for the database are made. Points are (row, column) of the image as it lies on disk,
+pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Unit = Literal["px", "px^2", "deg", "ratio"]
+Status = Literal["ok", "flagged", "missing", "failed"]
+RunStatus = Literal["ok", "review", "failed"]
+Tier = Literal["gray", "prob", "label"]
+Point: TypeAlias = tuple[float, float]  # (row, column)
+
+
+@dataclass(frozen=True)
+class EdgeQuality:
+    """How a fitted edge looked; None where its tier has no such figure."""
+
+    sigma_px: float | None = None  # blur
+    cnr: float | None = None  # contrast to noise
+    chi2_red: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredCD:
+    """One critical dimension of one instance."""
+
+    measurement: str  # id in the recipe
+    kind: str
+    structure: str
+    instance: int  # 0 first; of a pair its left one
+    unit: Unit
+    status: Status
+    value: float | None = None  # None if missing or failed
+    side: Literal["left", "right", ""] = ""
+    part: str = ""  # base, top, sidewall
+    quantity: str = ""  # mean, min, max, std, uniformity; major, minor; 3s, 3s_unbiased, floor; ...
+    at_fraction: float | None = None
+    value_label: float | None = None  # the same from the label tier
+    u_value: float | None = None  # 1 sigma, without that of the scale
+    n_lines: int | None = None
+    std: float | None = None  # over the lines
+    min: float | None = None
+    max: float | None = None
+    method: Tier | None = None  # the worse tier of its edges
+    quality: EdgeQuality = EdgeQuality()
+    line: tuple[Point, Point] | None = None  # what an overlay draws
+    center: Point | None = None  # of the instance, to pair rows by position
+    reach_px: float | None = None  # half the width of the instance
+    geometry: tuple[tuple[Point, ...], ...] = ()  # more polylines to draw
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredEdge:
+    """A line of points that measurements stand on."""
+
+    structure: str
+    instance: int
+    side: str  # left, right, base, top
+    method: Tier
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured on one image."""
+
+    status: RunStatus
+    cds: tuple[MeasuredCD, ...]
+    edges: tuple[MeasuredEdge, ...] = ()
+    tilt_deg: float | None = None  # of the reference interface against the rows
+    tilt_u_deg: float | None = None
+    flags: tuple[str, ...] = ()
