@@ -64,6 +64,7 @@ FLOW = [
     # the database
     "metrology.recipe",
     "metrology.results",
+    "metrology.subject",
     # the client
     "annotation.label_config",
     "annotation.rle",
