@@ -231,3 +231,12 @@ def test_settings_are_kept(tmp_path):
     """For who reads the table later."""
     evaluate([layers()], PLAN, tmp_path, no_maps)
     assert json.loads((tmp_path / "settings.json").read_text()) == {"turns": 2, "steps": 1}
+
+
+def test_parts_and_variants_play_with_the_first_annotator_only():
+    """Whoever else draws compares the guide with the forests."""
+    plan = replace(PLAN, methods=METHODS)
+    met = {who: set() for who in plan.annotators}
+    for run in plan.runs(layers()):
+        met[run.annotator].add(run.method)
+    assert met == {"careful": set(METHODS), "random": {"guide-untrained", "forest", "trees"}}

@@ -60,14 +60,14 @@ class Plan:
     def runs(self, image: LabeledImage) -> list[Run]:
         """All runs on an image, those of one annotator next to each other.
 
-        Methods that train play with the first annotator only: they take most of the time.
+        Parts and variants play with the first annotator only: else they took most of the time.
         """
         return [
             Run(image.data_set, image.name, method, annotator, seed)
             for annotator in self.annotators
             for seed in range(self.seeds)
             for method in self.methods
-            if annotator == self.annotators[0] or not self.methods[method].trains
+            if annotator == self.annotators[0] or self.methods[method].meets_all
         ]
 
 

@@ -6,7 +6,7 @@ Those that start from a shared model join them where there is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,8 +47,8 @@ class Method:
 
     description: str
     start: Callable[[Image, int, int, int], Player]  # image, classes, training steps a turn, seed
-    trains: bool = False
-    """A network is trained at each turn, which takes most of the time of an evaluation."""
+    meets_all: bool = False
+    """Annotators of every kind work with it; with a part or a variant only those of the first."""
     is_warm: bool = False
     """It knows the materials before the first stroke."""
 
@@ -157,7 +157,7 @@ def _guide(description: str, settings: GuideSettings, *, trains: bool, waits: bo
         guide = Guide(image, classes, settings=settings, seed=seed)
         return GuidePlayer(guide, steps if trains else 0, waits=waits)
 
-    return Method(description, start, trains)
+    return Method(description, start)
 
 
 def _network(description: str, weights: EncoderWeights, obal: ObalSettings) -> Method:
@@ -166,14 +166,14 @@ def _network(description: str, weights: EncoderWeights, obal: ObalSettings) -> M
         network = ImageNetwork(pad_image(to_gray(image)), classes, training, seed)
         return NetworkPlayer(network, steps)
 
-    return Method(description, start, trains=True)
+    return Method(description, start)
 
 
 def _forest(description: str, kind: Forest) -> Method:
     def start(image: Image, classes: int, _: int, seed: int) -> Player:
         return ForestPlayer(ForestPeer(image, classes, kind, seed))
 
-    return Method(description, start)
+    return Method(description, start, meets_all=True)
 
 
 _PLAIN = TrainingSettings(obal=PLAIN_CROSS_ENTROPY)
@@ -191,8 +191,9 @@ METHODS: Mapping[str, Method] = {
         trains=True,
         waits=False,
     ),
-    "guide-untrained": _guide(
-        "the guide without its network", GuideSettings(), trains=False, waits=False
+    "guide-untrained": replace(
+        _guide("the guide without its network", GuideSettings(), trains=False, waits=False),
+        meets_all=True,
     ),
     "guide-uncalibrated": _guide(
         "the same, its answers not tempered",
@@ -260,12 +261,12 @@ def shared_methods(shared: SharedModel) -> dict[str, Method]:
 
     name = f"shared model {shared.card.name}"
     return {
-        "guide-shared": Method(f"the guide, started by {name}", guide, trains=True, is_warm=True),
+        "guide-shared": Method(f"the guide, started by {name}", guide, is_warm=True),
         "guide-shared-untrained": Method(
             "the same, its network not trained on the image", untrained, is_warm=True
         ),
         "paper-shared": Method(
-            f"the paper's method from the weights of {name}", network, trains=True, is_warm=True
+            f"the paper's method from the weights of {name}", network, is_warm=True
         ),
     }
 
