@@ -33,3 +33,7 @@ class LateAnswerError(LabelStudioError):
 
 class RegistryError(ValueError):
     """A shared model does not exist, is damaged, or does not fit."""
+
+
+class RecipeError(ValueError):
+    """A CD recipe holds mistakes; a line for each."""

@@ -63,6 +63,11 @@ FLOW = [
     "learning.learning_curve",
     # the database
     "metrology.recipe",
+    "metrology.expressions",
+    "metrology.recipe_yaml",
+    "metrology.recipe_checks",
+    "metrology.recipe_errors",
+    "metrology.recipe_file",
     "metrology.results",
     "metrology.subject",
     # the client

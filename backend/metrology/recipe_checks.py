@@ -1,0 +1,242 @@
+"""Checks of a recipe that no single piece can make: names that must exist, units that must fit.
+
+They work on plain data and pass over what has the wrong form, so that one reading tells these
+mistakes together with those of form.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from typing import Any
+
+from backend.metrology.expressions import Expression, parse_expression
+from backend.metrology.recipe_yaml import Mistake, Path
+
+ANY = "*"
+
+_MATERIALS = (
+    ("frame", "between", ANY),
+    ("structures", ANY, "materials", ANY),
+    ("structures", ANY, "base", "interface_with"),
+    ("measurements", ANY, "film"),
+    ("measurements", ANY, "between", ANY),
+    ("measurements", ANY, "top_of"),
+)
+_STRUCTURES = (
+    ("frame", "structure"),
+    ("structures", ANY, "cut", "level_of"),
+    ("measurements", ANY, "of"),
+    ("measurements", ANY, "to"),
+    ("measurements", ANY, "against"),
+    ("measurements", ANY, "site", "structure"),
+)
+_POWERS = {"area": 2, "sidewall_angle": 0, "tilt": 0, "ratio": 0}  # of length; else 1
+_SUFFIXES = {"nm": "_nm", "deg": "_deg", "ratio": ""}
+_LIMITS = ("target", "lsl", "usl")
+
+
+def check_recipe(data: Mapping[str, Any], labels: Sequence[str] | None) -> Iterator[Mistake]:
+    """All that does not fit together in a recipe.
+
+    Args:
+        data: The recipe as it was read.
+        labels: Those of the project; None: not known.
+    """
+    yield from _names(data)
+    yield from _labels(data, labels)
+    yield from _structures(data)
+    yield from _region(data)
+    yield from _repeated_ids(data)
+    for path, rule in _rules(data):
+        yield from _limits(path, rule)
+        yield from _rule(path, rule, data)
+    yield from _ratios(data)
+    yield from _annotation(data)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, in brackets; else all that could be.
+
+    Example:
+        >>> hint("gaet", ["gate", "liner"])
+        ' (did you mean gate?)'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    return f" (there are {', '.join(names)})" if names else ""
+
+
+def unit_of(kind: object) -> str:
+    """Unit that limits of a kind are given in: nm, nm^2, deg or ratio."""
+    if kind in ("sidewall_angle", "tilt"):
+        return "deg"
+    return {"area": "nm^2", "ratio": "ratio"}.get(str(kind), "nm")
+
+
+def _names(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Materials, structures and measurements that are spoken of and do not exist."""
+    materials, structures = _mapping(data, "materials"), _mapping(data, "structures")
+    for patterns, known, what in (
+        (_MATERIALS, set(materials), "material"),
+        (_STRUCTURES, set(structures), "structure"),
+    ):
+        for pattern in patterns:
+            for path, name in find(data, pattern):
+                if isinstance(name, str) and name not in known:
+                    yield Mistake(path, f"there is no {what} {name}{hint(name, known)}")
+
+
+def _annotation(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Tolerances are for measurements that exist, in the unit of their value."""
+    units = {str(rule.get("id")): unit_of(rule.get("kind")) for _, rule in _rules(data)}
+    for key, unit in (("u_max_nm", "nm"), ("u_max_deg", "deg")):
+        for path, _ in find(data, ("annotation", key, ANY)):
+            name = str(path[-1])
+            if name not in units:
+                yield Mistake(path, f"there is no measurement {name}{hint(name, units)}")
+            elif units[name] != unit:
+                yield Mistake(path, f"{name} is in {units[name]}, this tolerance in {unit}")
+
+
+def _labels(data: Mapping[str, Any], labels: Sequence[str] | None) -> Iterator[Mistake]:
+    if labels is None:
+        return
+    for path, label in find(data, ("materials", ANY)):
+        if isinstance(label, str) and label not in labels:
+            yield Mistake(path, f"the project has no label {label!r}{hint(label, labels)}")
+
+
+def _structures(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A structure cannot be cut at the level of one that is cut at its own."""
+    needs = {
+        name: [level] if isinstance(level := _mapping(rule, "cut").get("level_of"), str) else []
+        for name, rule in _mapping(data, "structures").items()
+        if isinstance(rule, Mapping)
+    }
+    yield from _cycles(needs, ("structures",), "cut")
+
+
+def _cycles(needs: Mapping[str, Sequence[str]], path: Path, how: str) -> Iterator[Mistake]:
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        circle = [str(name) for name in error.args[1]][::-1]
+        text = f"{' -> '.join(circle)} is a circle: each is {how} by the next"
+        yield Mistake((*path, circle[0]), text)
+
+
+def _region(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    corners = data.get("roi_fraction")
+    if not isinstance(corners, list) or len(corners) != 4:  # noqa: PLR2004  (x0, y0, x1, y1)
+        return
+    is_form_right = all(isinstance(corner, float | int) for corner in corners)
+    if is_form_right and (corners[2] <= corners[0] or corners[3] <= corners[1]):
+        text = "it holds no pixel: give x0, y0, x1, y1 with x0 < x1 and y0 < y1"
+        yield Mistake(("roi_fraction",), text)
+
+
+def _repeated_ids(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for path, rule in _rules(data):
+        name = rule.get("id")
+        if isinstance(name, str) and name in seen:
+            yield Mistake((*path, "id"), f"the id {name} is taken by an earlier measurement")
+        elif isinstance(name, str):
+            seen.add(name)
+
+
+def _limits(path: Path, rule: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Limits must be in the unit of the value, and in order."""
+    unit = unit_of(rule.get("kind"))
+    suffix = _SUFFIXES.get(unit)
+    for name in (f"{limit}{other}" for limit in _LIMITS for other in _SUFFIXES.values()):
+        if name not in rule or (suffix is not None and name.partition("_")[2] == suffix[1:]):
+            continue
+        wanted = f"write {name.partition('_')[0]}{suffix}" if suffix is not None else "leave it out"
+        yield Mistake((*path, name), f"{rule.get('kind')} is in {unit}: {wanted}")
+    if suffix is None:
+        return
+    order = [f"lsl{suffix}", f"target{suffix}", f"usl{suffix}"]
+    given = [name for name in order if isinstance(rule.get(name), float | int)]
+    for lower, upper in pairwise(given):
+        if rule[lower] > rule[upper]:
+            yield Mistake((*path, upper), f"{upper} {rule[upper]} is below {lower} {rule[lower]}")
+
+
+def _rule(path: Path, rule: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What a measurement says that cannot be meant."""
+    is_lean = rule.get("kind") == "tilt" and rule.get("quantity", "lean") == "lean"
+    if is_lean and _mapping(data, "frame").get("align") == "structure_axis":
+        text = "lean is always 0 in a frame along the structure: align by interface or angle"
+        yield Mistake(path, text)
+    if rule.get("stat") in ("min", "max") and "sweep" not in _mapping(rule, "at"):
+        yield Mistake((*path, "at"), f"stat: {rule['stat']} needs a sweep of levels")
+    sides = rule.get("sides")
+    if isinstance(sides, list) and not 0 < len(sides) == len({str(side) for side in sides}):
+        yield Mistake((*path, "sides"), "name left, right or both, each once")
+    between = rule.get("between")
+    if isinstance(between, list) and rule.get("film") in between:
+        yield Mistake((*path, "between"), f"the film {rule['film']} cannot be its own neighbour")
+
+
+def _ratios(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Expressions, the measurements they name and the units they leave."""
+    rules = [rule for _, rule in _rules(data)]
+    powers = {str(rule.get("id")): _POWERS.get(str(rule.get("kind")), 1) for rule in rules}
+    needs: dict[str, Sequence[str]] = {}
+    for path, rule in _rules(data):
+        text = rule.get("expr")
+        if not isinstance(text, str):
+            continue
+        try:
+            expression = parse_expression(text)
+            yield from _unknown_ids(expression, powers, (*path, "expr"))
+            needs[str(rule.get("id"))] = expression.ids
+            if powers.keys() >= set(expression.ids):
+                expression.check_is_ratio(powers)
+        except ValueError as error:
+            yield Mistake((*path, "expr"), str(error))
+    for mistake in _cycles(needs, (), "computed"):
+        index = next(i for i, rule in enumerate(rules) if rule.get("id") == mistake.path[-1])
+        yield Mistake(("measurements", index, "expr"), mistake.text)
+
+
+def _unknown_ids(expression: Expression, known: Mapping[str, int], path: Path) -> Iterator[Mistake]:
+    for name in expression.ids:
+        if name not in known:
+            yield Mistake(path, f"there is no measurement {name}{hint(name, known)}")
+
+
+def find(data: object, pattern: Sequence[str], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """All that stands where a pattern points, `ANY` for every key or item.
+
+    Example:
+        >>> list(find({"a": [{"b": 1}, {}]}, ("a", ANY, "b")))
+        [(('a', 0, 'b'), 1)]
+    """
+    if not pattern:
+        yield path, data
+        return
+    step, *rest = pattern
+    if isinstance(data, Mapping):
+        for key in data if step == ANY else [step] if step in data else []:
+            yield from find(data[key], rest, (*path, key))
+    elif isinstance(data, list) and step == ANY:
+        for index, item in enumerate(data):
+            yield from find(item, rest, (*path, index))
+
+
+def _rules(data: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for path, rule in find(data, ("measurements", ANY)):
+        if isinstance(rule, Mapping):
+            yield path, rule
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}
