@@ -70,6 +70,11 @@ FLOW = [
     "metrology.recipe_file",
     "metrology.results",
     "metrology.subject",
+    "metrology.rows",
+    "metrology.summary",
+    "metrology.records",
+    "metrology.schema",
+    "metrology.database",
     # the client
     "annotation.label_config",
     "annotation.rle",
@@ -122,7 +127,7 @@ HEAVY = {
     "safetensors": {"learning.networks"},
     "segmentation_models_pytorch": {"learning.networks", "learning.segmentation_training"},
     "sklearn": {"learning.peers", "learning.pixel_classifier", "learning.spots"},
-    "sqlite_utils": {"store"},
+    "sqlite_utils": {"metrology.database", "metrology.schema", "store"},
     "tifffile": {"microscope.synthetic_files"},
     "torch": {
         "learning.obal",

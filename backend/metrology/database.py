@@ -1,0 +1,145 @@
+"""The CD database: measured images go in, each run whole or not at all, and never twice.
+
+with closing(open_database(Path("cds.db"))) as database:
+    run_id = write_run(database, run, measured)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from backend.metrology.records import Run, calibration_row, known
+from backend.metrology.results import Measured
+from backend.metrology.rows import Row, edge_rows, finite, identify, measurement_rows, to_json
+from backend.metrology.schema import bring_up_to_date, writing
+from backend.metrology.summary import summarize_run
+
+WAIT_S = 30.0
+"""For another process that is writing."""
+
+
+def open_database(path: Path, *, create: bool = True) -> Database:
+    """Open a CD database, made or brought up to date where needed; close it after use.
+
+    Raises:
+        FileNotFoundError: There is none, and `create` is false.
+        OSError: It cannot be read or written.
+        ValueError: The file is something else, or comes from a newer version.
+    """
+    if not create and not path.exists():
+        raise FileNotFoundError(f"there is no database {path}: measure something into it first")
+    try:
+        database = Database(sqlite3.connect(path, timeout=WAIT_S))
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{path} cannot be opened: {error}: does its folder exist?") from None
+    try:
+        database.enable_wal()  # who reads does not wait for who writes
+        database.execute("PRAGMA foreign_keys=ON")
+        bring_up_to_date(database)
+    except sqlite3.OperationalError as error:
+        database.close()
+        raise OSError(f"{path} cannot be used as a CD database: {error}") from None
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise ValueError(f"{path} is no CD database: {error}") from None
+    except ValueError as error:
+        database.close()
+        raise ValueError(f"{path}: {error}") from None
+    return database
+
+
+def write_run(
+    database: Database, run: Run, measured: Measured, duration_s: float | None = None
+) -> str:
+    """Store what was measured; the same run again replaces its rows by the same rows.
+
+    All numbers are made before the database is locked, for milliseconds.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        ValueError: Two CDs of `measured` are the same measurement.
+        OSError: Another process has kept the database locked, or the disk is full.
+    """
+    measurements = measurement_rows(run.id, measured.cds, run.calibration)
+    children = {
+        "measurements": measurements,
+        "measurement_stats": _stats_rows(run, measurements),
+        "edges": edge_rows(run.id, measured.edges),
+    }
+    now = _now()
+    found = {
+        "tilt_deg": finite(measured.tilt_deg),
+        "tilt_u_deg": finite(measured.tilt_u_deg),
+        "status": measured.status,
+        "flags": to_json(measured.flags),
+        "duration_s": finite(duration_s),
+        "last_run_at": now,
+    }
+    try:
+        with writing(database):
+            _write_parents(database, run, now)
+            _put(database, "runs", run.row() | found, {"created_at": now})
+            _replace_children(database, run.id, children)
+    except sqlite3.OperationalError as error:
+        raise OSError(f"the run was not stored: {error}") from None
+    return run.id
+
+
+def record_overlays(database: Database, run_id: str, *, png: str | None, svg: str | None) -> None:
+    """Note where the drawings of a run lie, seen from the database's folder."""
+    row = known({"overlay_png": png, "overlay_svg": svg})
+    if row:
+        with writing(database):
+            database.table("runs").update(run_id, row)
+
+
+def _stats_rows(run: Run, measurements: Sequence[Mapping[str, Any]]) -> list[Row]:
+    rows = summarize_run(measurements, run.recipe.summary)
+    return [
+        {"id": identify(run.id, row["measurement"], row["side"], row["unit"]), "run_id": run.id}
+        | row
+        for row in rows
+    ]
+
+
+def _write_parents(database: Database, run: Run, now: str) -> None:
+    """Write what the run refers to: image, scales, recipe and model."""
+    _put(database, "images", run.image.row())
+    scales = (run.calibration,) if run.calibration else ()
+    for calibration in (*run.other_calibrations, *scales):
+        row = calibration_row(run.image.id, calibration)
+        _put(database, "calibrations", row, {"created_at": now})
+    _put(database, "recipes", run.recipe_row(), {"created_at": now})
+    if run.source.model:
+        _put(database, "models", run.source.model.row())
+
+
+def _put(database: Database, name: str, row: Row, first: Mapping[str, str] | None = None) -> None:
+    """Update a row, or insert it together with what is told only once."""
+    table = database.table(name)
+    if table.count_where("id = ?", [row["id"]]):
+        table.update(row["id"], {key: value for key, value in row.items() if key != "id"})
+    else:
+        table.insert({**row, **(first or {})})
+
+
+def _replace_children(
+    database: Database, run_id: str, children: Mapping[str, Sequence[Row]]
+) -> None:
+    """Delete first: an upsert would leave the rows of instances that are no longer found."""
+    for name, rows in children.items():
+        table = database.table(name)
+        table.delete_where("run_id = ?", [run_id])
+        table.insert_all(rows)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
