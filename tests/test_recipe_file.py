@@ -107,7 +107,7 @@ def test_labels_of_the_project_are_asked():
         ("kind: height", "kind: area, usl_nm: 90", "area is in nm^2: leave it out"),
         ("kind: height", "kind: sidewall_angle, sides: []", "name left, right or both"),
         ("kind: height, of: gate", "kind: ratio, expr: cd / hh", "no measurement hh"),
-        ("kind: height, of: gate", "kind: ratio, expr: cd / h", "h -> h is a circle"),
+        ("kind: height, of: gate", "kind: ratio, expr: cd / h", "h is computed later"),
         ("kind: height, of: gate", "kind: ratio, expr: cd - 1", "mixes units"),
         ("kind: height, of: gate", "kind: ratio, expr: cd.real", "is not allowed"),
         ("version: 1", "version: 1\nroi_fraction: [0, 0.9, 1, 0.1]", "it holds no pixel"),
@@ -144,7 +144,17 @@ def test_structures_cannot_be_cut_in_a_circle(written):
     gate, fin = cut.format("fin"), cut.format("gate")
     circle = f"gate: {{materials: [gate], {gate}}}\n  fin: {{materials: [si], {fin}}}"
     (told,) = refusal(written(("gate: {materials: [gate], base: {interface_with: si}}", circle)))
-    assert "is a circle: each is cut by the next" in told
+    assert "is a circle: each is cut at the level of the next" in told
+
+
+def test_ratios_are_computed_in_order(written):
+    """One may use another that stands above it."""
+    text = "{{id: {}, kind: ratio, expr: {}}}"
+    first, second = text.format("r", "cd / h"), text.format("s", "r * 100")
+    both = "{id: h, kind: height, of: gate}\n  - "
+    load_recipe(written(("{id: h, kind: height, of: gate}", f"{both}{first}\n  - {second}")))
+    (told,) = refusal(written(("{id: h, kind: height, of: gate}", f"{both}{second}\n  - {first}")))
+    assert "measurements[2].expr: r is computed later: move it further up" in told
 
 
 def test_lean_needs_a_frame_of_its_own(written):

@@ -118,16 +118,12 @@ def _structures(data: Mapping[str, Any]) -> Iterator[Mistake]:
         for name, rule in _mapping(data, "structures").items()
         if isinstance(rule, Mapping)
     }
-    yield from _cycles(needs, ("structures",), "cut")
-
-
-def _cycles(needs: Mapping[str, Sequence[str]], path: Path, how: str) -> Iterator[Mistake]:
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
         circle = [str(name) for name in error.args[1]][::-1]
-        text = f"{' -> '.join(circle)} is a circle: each is {how} by the next"
-        yield Mistake((*path, circle[0]), text)
+        text = f"{' -> '.join(circle)} is a circle: each is cut at the level of the next"
+        yield Mistake(("structures", circle[0]), text)
 
 
 def _region(data: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -186,24 +182,23 @@ def _rule(path: Path, rule: Mapping[str, Any], data: Mapping[str, Any]) -> Itera
 
 def _ratios(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Expressions, the measurements they name and the units they leave."""
-    rules = [rule for _, rule in _rules(data)]
-    powers = {str(rule.get("id")): _POWERS.get(str(rule.get("kind")), 1) for rule in rules}
-    needs: dict[str, Sequence[str]] = {}
-    for path, rule in _rules(data):
+    rules = list(_rules(data))
+    powers = {str(rule.get("id")): _POWERS.get(str(rule.get("kind")), 1) for _, rule in rules}
+    below = {str(rule.get("id")) for _, rule in rules if "expr" in rule}  # not yet computed
+    for path, rule in rules:
         text = rule.get("expr")
         if not isinstance(text, str):
             continue
         try:
             expression = parse_expression(text)
             yield from _unknown_ids(expression, powers, (*path, "expr"))
-            needs[str(rule.get("id"))] = expression.ids
+            for name in below & set(expression.ids):
+                yield Mistake((*path, "expr"), f"{name} is computed later: move it further up")
             if powers.keys() >= set(expression.ids):
                 expression.check_is_ratio(powers)
         except ValueError as error:
             yield Mistake((*path, "expr"), str(error))
-    for mistake in _cycles(needs, (), "computed"):
-        index = next(i for i, rule in enumerate(rules) if rule.get("id") == mistake.path[-1])
-        yield Mistake(("measurements", index, "expr"), mistake.text)
+        below.discard(str(rule.get("id")))
 
 
 def _unknown_ids(expression: Expression, known: Mapping[str, int], path: Path) -> Iterator[Mistake]:
