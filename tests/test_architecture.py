@@ -30,6 +30,14 @@ FLOW = [
     "microscope.synthetic_files",
     "microscope.random_scenes",
     "microscope.random_micrographs",
+    "microscope.scale",
+    "microscope.reading",
+    "microscope.sidecars",
+    "microscope.tiff_tags",
+    "microscope.tiff_files",
+    "microscope.databar_finder",
+    "microscope.labeling_picture",
+    "microscope.importers",
     # the server
     "learning.obal",
     "learning.pixel_classifier",
@@ -128,7 +136,7 @@ HEAVY = {
     "segmentation_models_pytorch": {"learning.networks", "learning.segmentation_training"},
     "sklearn": {"learning.peers", "learning.pixel_classifier", "learning.spots"},
     "sqlite_utils": {"metrology.database", "metrology.schema", "store"},
-    "tifffile": {"microscope.synthetic_files"},
+    "tifffile": {"microscope.synthetic_files", "microscope.tiff_files"},
     "torch": {
         "learning.obal",
         "learning.networks",

@@ -53,7 +53,7 @@ def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.gen
             f"the {len(content)} bytes are no readable image ({type(error).__name__}): "
             "give a PNG, JPEG, TIFF or BMP file"
         ) from error
-    return pixels if pixels.ndim == 2 else _luminance(pixels)  # noqa: PLR2004 - rows, columns
+    return pixels if pixels.ndim == 2 else luminance(pixels)  # noqa: PLR2004 - rows, columns
 
 
 def gray_png(content: bytes) -> bytes:
@@ -152,7 +152,7 @@ def _sixteen_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8 | np.uint16]:
     return np.rint(values).astype(np.uint16)
 
 
-def _luminance(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+def luminance(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     """Color (H, W, 2..4) to gray values (H, W); an alpha channel is dropped."""
     if pixels.shape[2] == 2:  # noqa: PLR2004 - gray and alpha
         return pixels[..., 0]
