@@ -71,14 +71,17 @@ def folder_images(
             image = decode_image(file.read_bytes())
         except InvalidImageError as error:
             raise InvalidImageError(f"{file}: {error}") from None
-        mask = _read_mask(folder, file, image.shape)
+        mask = read_mask(folder / "masks" / file.name, file, image.shape)
         _check_classes(folder / "masks" / file.name, mask, classes)
         yield LabeledImage(folder.name, file.stem, image, mask)
 
 
-def _read_mask(folder: Path, image: Path, shape: tuple[int, ...]) -> LabelMap:
-    """Read the mask that belongs to an image of this shape, and check it."""
-    path = folder / "masks" / image.name
+def read_mask(path: Path, image: Path, shape: tuple[int, ...]) -> LabelMap:
+    """Read a mask of an image of this shape.
+
+    Raises:
+        InvalidImageError: There is none, or it is not of the same pixels.
+    """
     try:
         with Image.open(path) as file:
             mask = np.asarray(file)

@@ -7,12 +7,10 @@ asked for: so several processes can share a training, and one that was stopped c
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +20,12 @@ from torch.utils.data import Dataset, Sampler, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from backend.arrays import MAX_CLASSES, UNLABELED, GrayImage, LabelMap
-from backend.errors import InvalidDatasetError
+from backend.arrays import UNLABELED, GrayImage, LabelMap
 from backend.learning import networks
+from backend.learning.dataset_legend import LEGEND, MANIFEST, read_manifest, read_materials
 from backend.learning.labeled_images import LabeledImage, folder_images
 from backend.microscope.images import to_gray
 
-LEGEND, MANIFEST = "legend.json", "manifest.json"
 NO_EQUIPMENT = "unknown"
 
 _PLACES_A_CLASS = 2000
@@ -64,7 +61,7 @@ def read_training_data(folder: Path) -> TrainingData:
         InvalidDatasetError: A legend or manifest is damaged.
         InvalidImageError: An image or a mask is missing, damaged, or does not fit.
     """
-    materials = _materials(folder / LEGEND)
+    materials = read_materials(folder / LEGEND)
     equipment = _equipment(folder / MANIFEST)
     images = []
     classes = 0
@@ -237,47 +234,9 @@ def _hash(labeled: LabeledImage) -> str:
     return digest.hexdigest()
 
 
-def _materials(path: Path) -> tuple[str, ...]:
-    """Read the materials of a legend; none if there is no file."""
-    if not path.exists():
-        return ()
-    legend = _read_json(path)
-    names = legend.get("materials")
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise InvalidDatasetError(f'{path} needs "materials": a list of names, class by class')
-    if len(set(names)) < len(names) or not 2 <= len(names) <= MAX_CLASSES:  # noqa: PLR2004 - to tell apart
-        raise InvalidDatasetError(
-            f"{path} names the materials {', '.join(names)}: give 2 to {MAX_CLASSES}, each once"
-        )
-    if legend.get("ignore_index", UNLABELED) != UNLABELED:
-        raise InvalidDatasetError(
-            f"{path} says ignore_index {legend['ignore_index']}: masks must hold {UNLABELED} where "
-            "the class is unknown"
-        )
-    return tuple(names)
-
-
 def _equipment(path: Path) -> dict[str, str]:
     """Read which equipment took which image, where a manifest says so."""
-    if not path.exists():
-        return {}
-    entries = _read_json(path).get("images")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
-    ):
-        raise InvalidDatasetError(f'{path} needs "images": a list of entries with a "name" each')
+    entries = read_manifest(path)
     return {
-        entry["name"].removesuffix(".png"): str(entry["equipment"])
-        for entry in entries
-        if entry.get("equipment")
+        name: str(entry["equipment"]) for name, entry in entries.items() if entry.get("equipment")
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidDatasetError(f"{path} is no JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise InvalidDatasetError(f"{path} holds no JSON object")
-    return fields
