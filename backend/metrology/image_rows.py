@@ -1,0 +1,145 @@
+"""Bodies and a recipe → the rows of an image, each with a status: ok, flagged, failed or missing.
+
+Every measurement reports the same rows whether it succeeds or not: silence is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backend.metrology.bodies import Body, UnmeasurableError
+from backend.metrology.kinds import Plan, plan_of
+from backend.metrology.readings import Reading, Scene, Variant
+from backend.metrology.recipe import Recipe, Rule
+from backend.metrology.results import MeasuredCD
+from backend.metrology.structures import Instance
+
+_LEAST_GAP_PX = 1.0  # of a value and that of the label, before they disagree
+
+
+@dataclass(frozen=True)
+class Found:
+    """An instance, and its body unless it has none."""
+
+    instance: Instance
+    body: Body | None
+    label_body: Body | None  # the same, as labels alone show it
+    flag: str = ""  # why there is no body
+
+
+@dataclass(frozen=True)
+class Views:
+    """An image as the preferred tiers and as labels alone see it."""
+
+    preferred: Scene
+    label: Scene
+    flags: tuple[str, ...] = ()  # of every row
+
+
+def rule_rows(rule: Rule, found: Sequence[Found], recipe: Recipe, views: Views) -> list[MeasuredCD]:
+    """All rows of a measurement that isn't a ratio."""
+    plan = plan_of(rule)
+    expected = recipe.structures[plan.structure].expect.min
+    subjects = list(found)
+    if plan.is_of_gaps:
+        subjects, expected = subjects[:-1], max(expected - 1, 1)
+    rows = [row for one in subjects for row in _instance_rows(rule, plan, one, views)]
+    for index in range(len(subjects), expected):
+        rows += [
+            replace(blank, flags=("not_found",))
+            for variant in plan.variants
+            for blank in _blanks(rule, plan, index, variant)
+        ]
+    return rows
+
+
+def _instance_rows(rule: Rule, plan: Plan, found: Found, views: Views) -> list[MeasuredCD]:
+    rows = []
+    for variant in plan.variants:
+        readings, flag = _read(rule, plan, found, variant, views.preferred)
+        compared, _ = _read(rule, plan, found, variant, views.label)
+        readings = readings or compared  # what fits cannot tell, the label can: flagged
+        flags = (*views.flags, *found.instance.flags, *((flag,) if flag else ()))
+        for blank in _blanks(rule, plan, found.instance.index, variant):
+            row, reading = _placed(blank, found), readings.get(blank.quantity)
+            if reading is None:
+                rows.append(replace(row, status="failed", flags=flags))
+            else:
+                rows.append(_filled(row, reading, compared.get(blank.quantity), flags))
+    return rows
+
+
+def _read(
+    rule: Rule, plan: Plan, found: Found, variant: Variant, scene: Scene
+) -> tuple[dict[str, Reading], str]:
+    """What measuring gives, or nothing and the flag that says why."""
+    body = found.label_body if scene.is_label else found.body
+    if body is None:
+        return {}, found.flag
+    try:
+        return plan.measure(scene, body, rule, variant), ""
+    except UnmeasurableError as error:
+        return {}, str(error)
+
+
+def _filled(
+    row: MeasuredCD, reading: Reading, label: Reading | None, flags: tuple[str, ...]
+) -> MeasuredCD:
+    """Write a reading down; where it and the label disagree, the label's value is reported.
+
+    A fit that left the boundary somebody drew has most often settled on grain or a fringe.
+    """
+    if label is not None and label is not reading and _disagree(reading, label):
+        reading, flags = label, (*flags, *reading.flags, "label_gray_disagree")
+    flags = tuple(dict.fromkeys((*flags, *reading.flags)))
+    return replace(
+        row,
+        status="flagged" if flags else "ok",
+        value=reading.value,
+        value_label=None if label is None else label.value,
+        u_value=reading.u,
+        unit=reading.unit,
+        n_lines=reading.n_lines,
+        std=reading.std,
+        min=reading.min,
+        max=reading.max,
+        method=reading.method,
+        quality=reading.quality,
+        line=reading.line,
+        geometry=reading.geometry,
+        flags=flags,
+    )
+
+
+def _disagree(reading: Reading, label: Reading) -> bool:
+    """Whether two values of the same thing differ by more than either's error explains."""
+    if reading.method == "label":
+        return False
+    gap = abs(reading.value - label.value)
+    room = max(2 * reading.u, _LEAST_GAP_PX if reading.unit == "px" else 2 * label.u)
+    return gap > room
+
+
+def _blanks(rule: Rule, plan: Plan, index: int, variant: Variant) -> list[MeasuredCD]:
+    """Rows of a variant before anything is known of it."""
+    return [
+        MeasuredCD(
+            rule.id,
+            rule.kind,
+            plan.structure,
+            index,
+            plan.unit_of(quantity),
+            "missing",
+            side=variant.side,
+            part=plan.part,
+            quantity=quantity,
+            at_fraction=variant.at_fraction,
+        )
+        for quantity in plan.quantities
+    ]
+
+
+def _placed(row: MeasuredCD, found: Found) -> MeasuredCD:
+    """The row with the place of its instance, to pair rows of two runs by."""
+    return replace(row, center=found.instance.center, reach_px=found.instance.reach_px)

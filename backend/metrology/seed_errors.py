@@ -1,0 +1,117 @@
+"""How well labels and probabilities know where an edge is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from backend.metrology.contours import Field, Line, Points
+
+U_PIXEL = 1 / math.sqrt(12)  # of an edge rounded to whole pixels
+CORRELATION_PX = 8.0  # along an edge, of a model's mistakes: about its stride
+LEAST_S_PX = 0.3
+_TERMS = 50
+_UNKNOWN_S_PX = 20.0  # of an edge that a model does not see
+_SLOPE = 0.55  # of a rounded line's slope: simulated, against that of independent roundings
+
+
+def u_rounding(crossed_px: float) -> float:
+    """1 sigma of a straight edge whose mask crosses so many pixel columns.
+
+    Example:
+        >>> [round(u_rounding(m), 3) for m in (0, 0.5)]
+        [0.287, 0.144]
+    """
+    k = np.arange(1, _TERMS + 1)
+    terms = np.sinc(k * crossed_px) ** 2 / (2 * math.pi**2 * k**2)
+    return math.sqrt(float(terms.sum()))
+
+
+@dataclass(frozen=True)
+class LabelError:
+    """An edge known from whole pixels, drawn by somebody."""
+
+    along: Line = field(repr=False)  # places of the edge
+    pixel: Line = field(repr=False)  # which pixel column (or row) it is in there, in sub-pixels
+    crossing: float  # columns crossed per px along, by its best line
+    u_place_px: float  # of whoever drew it
+
+    def crossed(self, low: float, high: float) -> float:
+        """Pixel columns crossed between two places: by the best line, or by a rough edge."""
+        inside = self.pixel[(self.along >= low) & (self.along <= high)]
+        visited = float(np.nanmax(inside) - np.nanmin(inside)) if np.isfinite(inside).any() else 0.0
+        return max(self.crossing * (high - low), visited - 1)
+
+    def of_mean(self, low: float, high: float) -> float:
+        """Rounding, never less than that of so many independent pixels, and the hand that drew."""
+        length = max(high - low, 1.0)
+        rounding = max(u_rounding(self.crossed(low, high)), U_PIXEL / math.sqrt(length))
+        return math.hypot(rounding, self.u_place_px)
+
+    def of_slope(self, low: float, high: float) -> float:
+        """Rounding, and a hand that errs differently at either end."""
+        length = max(high - low, 1.0)
+        locked = _SLOPE * u_rounding(self.crossed(low, high))
+        rounding = math.sqrt(12) * max(locked, U_PIXEL / math.sqrt(length)) / length
+        return math.hypot(rounding, 2 * self.u_place_px / length)
+
+
+@dataclass(frozen=True)
+class ProbabilityError:
+    """An edge known from a model's probabilities."""
+
+    s_px: float  # half the distance of the 16 and 84 % levels
+    coverage: float = 1.0  # how much more the model errs than it says
+
+    def of_mean(self, low: float, high: float) -> float:
+        """The model's doubt, less over a stretch longer than its mistakes are."""
+        ratio = CORRELATION_PX / max(high - low, 1e-3)
+        shared = 2 * ratio * (1 - ratio * (1 - math.exp(-1 / ratio)))
+        return self.coverage * max(self.s_px, LEAST_S_PX) * math.sqrt(shared)
+
+    def of_slope(self, low: float, high: float) -> float:
+        """Two halves that err on their own."""
+        half = (high - low) / 2
+        return math.sqrt(2) * self.of_mean(0, half) / half
+
+
+def label_error(
+    pixels: Points, along: Line, straight: tuple[float, float], u_place_px: float
+) -> LabelError:
+    """How well a label knows an edge that runs through `pixels`.
+
+    Args:
+        pixels: (row, column) points of the edge, NaN where it is unknown. Shape (N, 2).
+        along: Rising places along it. Shape (N,).
+        straight: The stretch of it whose direction counts.
+        u_place_px: Placement of whoever drew it.
+    """
+    known = np.isfinite(pixels[:, 0]) & (along >= straight[0]) & (along <= straight[1])
+    if np.count_nonzero(known) < 3:  # noqa: PLR2004  (less is no line)
+        return LabelError(along, pixels[:, 0], 0.0, u_place_px)
+    steps = np.abs([np.polyfit(along[known], axis[known], 1)[0] for axis in pixels.T])
+    minor = pixels[:, int(np.argmin(steps))]
+    return LabelError(along, minor, float(steps.min()), u_place_px)
+
+
+def probability_error(field: Field, inside: Points, outside: Points) -> ProbabilityError:
+    """How well a model knows an edge, from how steeply its belief changes there.
+
+    Args:
+        field: 2 P - 1, see `contours.probability_field`. Shape (H, W).
+        inside: (row, column) points one pixel inside the edge. Shape (N, 2).
+        outside: The same one pixel outside.
+    """
+    known = np.isfinite(inside).all(axis=1) & np.isfinite(outside).all(axis=1)
+    if not known.any():
+        return ProbabilityError(_UNKNOWN_S_PX)
+    within, beyond = (
+        ndi.map_coordinates(field, points[known].T, order=1, mode="nearest")
+        for points in (inside, outside)
+    )
+    # Phi(x / s) has the slope 1 / (s sqrt(2 pi)) at its middle, and P = (1 + field) / 2
+    slope = float(np.median(within - beyond)) / 4
+    return ProbabilityError(min(1 / (max(slope, 1e-6) * math.sqrt(2 * math.pi)), _UNKNOWN_S_PX))

@@ -1,0 +1,93 @@
+"""Images with known truth are measured within their error bars, and what fails says so."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from backend.metrology.measure import measure_image
+from backend.metrology.recipe import Recipe
+from backend.metrology.subject import Subject
+from backend.microscope.calibration import Calibration
+from backend.microscope.synthetic import make_image
+
+RECIPES = Path(__file__).parents[1] / "backend" / "metrology" / "recipes"
+MATERIALS = {
+    "gate": {"si": "Si", "ox": "Oxide", "gate": "Metal", "sp": "Nitride"},
+    "active": {"si": "Si", "liner": "Liner", "fill": "Oxide", "cap": "Cap"},
+}
+
+
+def recipe(module, prefer=("label",), u_place_px=0.0, **changes):
+    """One of the package's recipes for synthetic images."""
+    content = yaml.safe_load((RECIPES / f"dram_{module}.yaml").read_text("utf-8"))
+    content |= {"materials": MATERIALS[module], "roi_fraction": [0, 0, 1, 1], **changes}
+    content["edges"] |= {"prefer": list(prefer), "u_place_px": u_place_px}
+    return Recipe.model_validate(content)
+
+
+@cache
+def image(module, equipment, seed):
+    """A synthetic image with its truth."""
+    return make_image(module, equipment, seed, (400, 400)).without_databar()
+
+
+def subject(synthetic):
+    """Its true labels."""
+    scale = Calibration(synthetic.nm_per_px_x, synthetic.nm_per_px_y, "manual")
+    return Subject(synthetic.label_map, synthetic.materials, scale)
+
+
+def errors(synthetic, measured, measurement, quantity=""):
+    """Value minus truth, in sigmas, of the rows that have a true value near them."""
+    nm = subject(synthetic).calibration.nm_per_px
+    found = []
+    for true in (row for row in synthetic.truth if row.measurement == measurement):
+        for cd in measured.cds:
+            same = (cd.measurement, cd.side, cd.at_fraction or true.fraction, cd.quantity) == (
+                measurement, true.side, true.fraction, quantity
+            )  # fmt: skip
+            near = cd.center and abs(cd.center[1] - true.center_px[1]) < cd.reach_px
+            if same and near and true.quantity in ("value", quantity) and cd.value is not None:
+                unit = {"px": nm, "px^2": nm**2}.get(cd.unit, 1)
+                found.append((cd.value * unit - true.value) / (cd.u_value * unit))
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("measurement", "quantity"),
+    [
+        ("gate_tcd", ""),
+        ("gate_mcd", ""),
+        ("gate_bcd", ""),
+        ("gate_h", ""),
+        ("gox_t", "mean"),
+        ("sp_t", "mean"),
+        ("gate_area", ""),
+        ("gate_ar", ""),
+    ],
+)
+def test_perfect_labels_of_gates_give_true_cds(measurement, quantity):
+    """Within four of the standard errors that each row states."""
+    synthetic = image("gate", "A", 1)
+    measured = measure_image(subject(synthetic), recipe("gate"))
+    found = errors(synthetic, measured, measurement, quantity)
+    assert len(found) >= 2
+    assert np.abs(found).max() < 4
+
+
+def test_what_is_not_there_is_a_row_that_says_so():
+    """An image without gates has the rows of the gates that the recipe expects at least."""
+    labels = np.zeros((200, 200), dtype=np.uint8)
+    labels[:100] = 1
+    empty = Subject(labels, ("Si", "Oxide", "Nitride", "Metal"), Calibration(0.3, 0.3, "manual"))
+    measured = measure_image(empty, recipe("gate"))
+    widths = [cd for cd in measured.cds if cd.measurement == "gate_mcd"]
+    assert [(cd.status, cd.instance, cd.value) for cd in widths] == [
+        ("missing", 0, None), ("missing", 1, None),
+    ]  # fmt: skip
+    assert measured.status == "failed"
