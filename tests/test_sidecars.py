@@ -52,6 +52,12 @@ def test_jeol_gives_a_bar(tmp_path):
     assert (reading.acquisition.instrument, reading.acquisition.voltage_kv) == ("JEM-2100", 200)
 
 
+def test_a_recorded_gamma_is_read(tmp_path):
+    """Edges in gray values that went through it lie elsewhere."""
+    assert read(tmp_path, "cut.txt", "PixelSize=0.2\nGamma=0.63\n").acquisition.gamma == 0.63
+    assert read(tmp_path, "cut.txt", "PixelSize=0.2\nGamma=?\n").acquisition.gamma is None
+
+
 @pytest.mark.parametrize("text", [HITACHI, JEOL])
 def test_rows_beyond_those_told_are_a_data_bar(tmp_path, text):
     """The saved image is higher than the scan."""

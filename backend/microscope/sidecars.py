@@ -128,7 +128,15 @@ def _acquisition(settings: Mapping[str, str]) -> Acquisition:
         detector=settings.get("signalname", settings.get("detector", "")),
         voltage_kv=_kilovolts(settings),
         acquired_at=f"{date} {time}".strip(),
+        gamma=_number(settings.get("gamma", "")),
     )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _kilovolts(settings: Mapping[str, str]) -> float | None:

@@ -76,4 +76,5 @@ def _save_original(image: SyntheticImage, folder: Path, name: str) -> None:
         return
     tifffile.imwrite(path, image.image)
     sidecar = f"PixelSize={image.nm_per_px_x:.9g}\nPixelSizeY={image.nm_per_px_y:.9g}\nUnit=nm\n"
+    sidecar += f"Gamma={image.metadata['exposure']['gamma']:.4g}\n"
     path.with_suffix(".txt").write_text(sidecar, encoding="utf-8")
