@@ -107,6 +107,7 @@ FLOW = [
     "metrology.records",
     "metrology.schema",
     "metrology.database",
+    "metrology.rescaling",
     # the client
     "annotation.label_config",
     "annotation.rle",

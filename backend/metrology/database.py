@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlite_utils import Database
 
@@ -19,6 +19,9 @@ from backend.metrology.results import Measured
 from backend.metrology.rows import Row, edge_rows, finite, identify, measurement_rows, to_json
 from backend.metrology.schema import bring_up_to_date, writing
 from backend.metrology.summary import summarize_run
+
+CdDatabase: TypeAlias = Database
+"""An open CD database."""
 
 WAIT_S = 30.0
 """For another process that is writing."""
@@ -91,6 +94,17 @@ def write_run(
     except sqlite3.OperationalError as error:
         raise OSError(f"the run was not stored: {error}") from None
     return run.id
+
+
+def get_row(database: Database, table: str, key: str) -> Row:
+    """The row with that id.
+
+    Raises:
+        KeyError: There is none.
+    """
+    for row in database.table(table).rows_where("id = ?", [key]):
+        return row
+    raise KeyError(f"there is no {table.removesuffix('s')} {key} in the database")
 
 
 def record_overlays(database: Database, run_id: str, *, png: str | None, svg: str | None) -> None:

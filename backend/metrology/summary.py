@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from backend.metrology.recipe import Statistic
 
@@ -62,7 +62,7 @@ def _spread(values: Sequence[float]) -> dict[str, float | int | None]:
 
 def confidence_factor(n: int) -> float:
     """Half the width of the 95 % confidence interval of n values, in standard errors."""
-    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1))
+    return float(special.stdtrit(n - 1, (1 + _CONFIDENCE) / 2))  # quantile of Student's t
 
 
 def summarize_run(
