@@ -98,6 +98,7 @@ FLOW = [
     "metrology.line_roughness",
     "metrology.films",
     "metrology.kinds",
+    "metrology.recipe_plan",
     "metrology.ratios",
     "metrology.image_rows",
     "metrology.tiers",
@@ -108,6 +109,8 @@ FLOW = [
     "metrology.schema",
     "metrology.database",
     "metrology.rescaling",
+    "metrology.tables",
+    "metrology.overlay",
     # the client
     "annotation.label_config",
     "annotation.rle",
