@@ -37,6 +37,7 @@ FLOW = [
     "microscope.tiff_files",
     "microscope.databar_finder",
     "microscope.labeling_picture",
+    "microscope.rosetta",
     "microscope.importers",
     # the server
     "learning.obal",
@@ -160,6 +161,7 @@ HEAVY = {
     "lightning": {"learning.segmentation_training"},
     "matplotlib": {"learning.evaluation_figures", "learning.segmentation_report"},
     "pycocotools": {"annotation.coco"},
+    "rsciio": {"microscope.rosetta"},
     "safetensors": {"learning.networks"},
     "segmentation_models_pytorch": {"learning.networks", "learning.segmentation_training"},
     "sklearn": {"learning.peers", "learning.pixel_classifier", "learning.spots"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.errors import InvalidImageError
@@ -14,8 +15,7 @@ from backend.microscope.scale import PLAUSIBLE_NM_PER_PX
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "native"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the native files are not there")
 FILES = json.loads((FOLDER / "native.json").read_text()) if FOLDER.exists() else []
-KNOWN = [told for told in FILES if told["file"].endswith(".tif")]
-IMAGES = [told for told in KNOWN if told["pixel_size_yx"]]
+IMAGES = [told for told in FILES if told["pixel_size_yx"]]
 ANY = ImportOptions(dataset=ALL, any_pixel_size=True)
 BARS = {"fei_helios_8bit.tif": 29, "zeiss_512.tif": 34}
 
@@ -29,6 +29,7 @@ def named(told):
 def test_pixel_size_shape_and_depth_are_right(told):
     """Of every image in the file, with the maker's metadata as source."""
     images = import_file(FOLDER / told["file"], ANY)
+    assert len(images) == (1 if told["file"] == "olympus_sis.tif" else told["images"])
     for image in images:
         scale = image.scale.calibration
         sizes = (scale.nm_per_px_y, scale.nm_per_px_x)
@@ -55,3 +56,47 @@ def test_a_recorded_gamma_keeps_the_gray_values_from_being_measured():
     """The Helios says DigitalGamma 1.6."""
     (image,) = import_file(FOLDER / "fei_helios_8bit.tif", ANY)
     assert image.no_gray == "unknown_gamma"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("carbon_eels.dm3", "spectrum"),
+        ("velox_ceta_diffraction.emd", "diffraction pattern.*1 / nm"),
+        ("velox_4detectors.emd", r"4 images \(HAADF, DF2, BF, DF4\): choose with --dataset"),
+    ],
+)
+def test_what_has_no_length_or_no_single_image_is_refused(name, why):
+    """With the reason."""
+    with pytest.raises(InvalidImageError, match=why):
+        import_file(FOLDER / name, ImportOptions(any_pixel_size=True))
+
+
+def test_a_detector_is_chosen_by_its_name():
+    """And its name tells the mode."""
+    options = ImportOptions(dataset="df4", any_pixel_size=True)
+    (image,) = import_file(FOLDER / "velox_4detectors.emd", options)
+    assert (image.dataset, image.acquisition.mode) == ("DF4", "DF")
+    assert (image.acquisition.instrument, image.acquisition.voltage_kv) == ("Titan", 300)
+
+
+def test_an_image_stored_as_x_y_is_turned_upright():
+    """The scan runs along the rows, where neighbours are more alike than down the columns."""
+    pixels = import_file(FOLDER / "ncem_acquisition.emd")[0].pixels.astype(float)
+    along, down = (np.diff(pixels, axis=axis).std() for axis in (1, 0))
+    assert along < down
+
+
+@pytest.mark.parametrize(
+    ("name", "instrument", "kilovolts"),
+    [
+        ("tem_search.emi", "Microscope TalosF200X", 200),
+        ("stem_image.dm3", "FEI Titan", 200),
+        ("ncem_acquisition.emd", "TEAM 0.5", 200),
+    ],
+)
+def test_the_instrument_is_read(name, instrument, kilovolts):
+    """Each maker writes it elsewhere."""
+    told = import_file(FOLDER / name)[0].acquisition
+    assert told.instrument.startswith(instrument)
+    assert told.voltage_kv == kilovolts

@@ -20,6 +20,7 @@ from backend.microscope import images
 from backend.microscope.calibration import Calibration
 from backend.microscope.databar_finder import find_databar
 from backend.microscope.reading import Acquisition, Reading, join
+from backend.microscope.rosetta import KINDS, read_native
 from backend.microscope.scale import Scale, choose_scale
 from backend.microscope.sidecars import read_sidecars
 from backend.microscope.tiff_files import read_tiff
@@ -109,7 +110,11 @@ def _reader(path: Path, content: bytes) -> Callable[[Path, ImportOptions], Itera
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
     if kind:
         return _read_tiff if kind == "tif" else _read_picture
-    raise InvalidImageError(f"{path.suffix or 'it'} is no format that is known here")
+    if path.suffix.lower() in KINDS:
+        return _read_native
+    raise InvalidImageError(
+        f"it is in no known format: give a TIFF, PNG, JPEG or BMP file, or {', '.join(KINDS)}"
+    )
 
 
 def _read_tiff(path: Path, options: ImportOptions) -> Iterator[Found]:
@@ -130,7 +135,18 @@ def _read_picture(path: Path, _options: ImportOptions) -> Iterator[Found]:
     content = path.read_bytes()
     pixels = images.decode_image(content)
     kind = next(kind for magic, kind in _MAGIC.items() if content.startswith(magic))
-    yield Found("", kind, pixels, read_sidecars(path, pixels.shape[:2]), "unknown_gamma")  # type: ignore[arg-type]  # two numbers
+    yield Found("", kind, pixels, read_sidecars(path, _shape(pixels)), "unknown_gamma")
+
+
+def _read_native(path: Path, _options: ImportOptions) -> Iterator[Found]:
+    for image in read_native(path):
+        reading = join([image.reading, read_sidecars(path, _shape(image.pixels))])
+        yield Found(image.name, image.kind, image.pixels, reading)
+
+
+def _shape(pixels: NDArray[Any]) -> tuple[int, int]:
+    rows, columns = pixels.shape
+    return rows, columns
 
 
 def _choose(found: tuple[Found, ...], dataset: str) -> tuple[Found, ...]:
