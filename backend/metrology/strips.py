@@ -1,0 +1,95 @@
+"""The pixels around a straight line, each with its place along the line and across it.
+
+Nothing is resampled: a strip holds original gray values, one scan line (a row of the image for a
+steep line, a column for a flat one) after the other, so that neighbours along an edge stand below
+each other and noise that is alike from one scan line to the next can be recognised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.metrology.results import Point
+
+Floats = NDArray[np.float64]
+Gray = NDArray[Any]  # (H, W), linear intensities of any number type
+
+
+@dataclass(frozen=True)
+class Strip:
+    """N scan lines of M pixels around a line; points of the line have `across_px` 0."""
+
+    values: Floats  # (N, M)
+    along_px: Floats  # (N, M), from the middle of the line
+    across_px: Floats  # (N, M), + is to the right when walking from start to end
+    valid: NDArray[np.bool_]  # (N, M), inside the image, the window and the line's ends
+
+    def within(self, before_px: float, beyond_px: float) -> Strip:
+        """The same strip, narrowed to `across_px` from -before_px to beyond_px."""
+        near = (self.across_px >= -before_px) & (self.across_px <= beyond_px)
+        return Strip(self.values, self.along_px, self.across_px, self.valid & near)
+
+
+def cut_strip(gray: Gray, start: Point, end: Point, reach_px: tuple[float, float]) -> Strip:
+    """Collect the pixels around the line from `start` to `end`.
+
+    Args:
+        gray: Shape (H, W).
+        start: One end of the line.
+        end: The other one.
+        reach_px: How far to go to the left and to the right of the walk from start to end.
+
+    Example:
+        >>> strip = cut_strip(np.array([[0, 5, 9]] * 2), (1.0, 1.0), (0.0, 1.0), (1, 1))
+        >>> strip.across_px[strip.valid].tolist()
+        [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0]
+        >>> strip.values[strip.valid].tolist()
+        [0.0, 5.0, 9.0, 0.0, 5.0, 9.0]
+    """
+    middle, along, across = line_frame(start, end)
+    steep = abs(along[0]) >= abs(along[1])
+    main, other = (0, 1) if steep else (1, 0)
+    first, last = sorted((start[main], end[main]))
+    lines = np.arange(np.ceil(first - 1e-9), np.floor(last + 1e-9) + 1)
+    centers = np.rint(middle[other] + (lines - middle[main]) * along[other] / along[main])
+    steps = np.arange(
+        -_half_width(reach_px, across[other]), _half_width(reach_px, across[other]) + 1
+    )
+    places: Floats = np.empty((2, len(lines), len(steps)))
+    places[main], places[other] = lines[:, None], centers[:, None] + steps
+    if across[other] < 0:  # pixels of a scan line from left to right of the walk
+        places = places[:, :, ::-1]
+    offsets = places - np.array(middle)[:, None, None]
+    along_px, across_px = (
+        np.asarray(np.tensordot(unit, offsets, 1), dtype=np.float64) for unit in (along, across)
+    )
+    rows, columns = places.astype(np.int64)
+    inside = (rows >= 0) & (rows < gray.shape[0]) & (columns >= 0) & (columns < gray.shape[1])
+    clipped = rows.clip(0, gray.shape[0] - 1), columns.clip(0, gray.shape[1] - 1)
+    values = gray[clipped].astype(np.float64)
+    half = np.hypot(end[0] - start[0], end[1] - start[1]) / 2
+    valid = inside & np.isfinite(values) & (np.abs(along_px) <= half + 0.5)
+    return Strip(values, along_px, across_px, valid).within(*reach_px)
+
+
+def line_frame(start: Point, end: Point) -> tuple[Floats, Floats, Floats]:
+    """Middle of a line, the unit vector along it, and the one to the right of it.
+
+    Example:
+        >>> [part.tolist() for part in line_frame((4.0, 1.0), (0.0, 1.0))]
+        [[2.0, 1.0], [-1.0, 0.0], [0.0, 1.0]]
+    """
+    first, last = np.array(start, dtype=float), np.array(end, dtype=float)
+    length = float(np.hypot(*(last - first)))
+    if length == 0:
+        raise ValueError(f"a line from {start} to {end} has no direction: give two points")
+    along = (last - first) / length
+    return (first + last) / 2, along, np.array([along[1], -along[0]])
+
+
+def _half_width(reach_px: tuple[float, float], cosine: float) -> int:
+    return int(np.ceil(max(reach_px) / abs(cosine))) + 1
