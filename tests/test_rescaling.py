@@ -37,8 +37,8 @@ def test_lengths_follow_the_scale_and_areas_its_square(database):
     factors = {"nm": 1.25, "nm^2": 1.25**2, "deg": 1}
     for old, new in zip(before, rows_of(database, new_id), strict=True):
         for name in IN_NM:
-            expected = old[name] and old[name] * factors[old["unit"]]
-            assert new[name] == pytest.approx(expected, rel=1e-9)
+            expected = old[name] and pytest.approx(old[name] * factors[old["unit"]], rel=1e-9)
+            assert new[name] == expected
         same = old.keys() - MADE
         assert {name: new[name] for name in same} == {name: old[name] for name in same}
     assert rows_of(database, old_id) == before

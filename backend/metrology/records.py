@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +43,8 @@ class ImageRecord:
 
     @property
     def id(self) -> str:
-        """Of these bytes and this data set in them, wherever the file lies."""
-        return identify(self.file_sha256, self.dataset)
+        """Of these bytes and this data set in them, as `ImportedImage.id` has it."""
+        return hashlib.sha256(f"{self.file_sha256} {self.dataset}".encode()).hexdigest()[:16]
 
     def row(self) -> Row:
         """Row of the table `images`."""
