@@ -112,6 +112,8 @@ FLOW = [
     "metrology.rescaling",
     "metrology.tables",
     "metrology.overlay",
+    "metrology.agreement",
+    "metrology.control_charts",
     # the client
     "annotation.label_config",
     "annotation.rle",
