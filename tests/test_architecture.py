@@ -39,6 +39,7 @@ FLOW = [
     "microscope.labeling_picture",
     "microscope.rosetta",
     "microscope.importers",
+    "microscope.import_record",
     # the server
     "learning.obal",
     "learning.pixel_classifier",
