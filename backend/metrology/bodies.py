@@ -161,17 +161,23 @@ def settled(body: Body, base_rule: Literal["plateau", "lowest", "cut"]) -> Body:
         if base_rule == "plateau":
             base = body.plateau("base")
         elif base_rule == "cut" and body.bases:
-            base = _mean_level([one.base for one in body.bases])
+            base = _cut_level(body)
         if top.v <= base.v:
             raise UnmeasurableError("no_height")
         body = replace(body, base=base, top=top)
     return body
 
 
-def _mean_level(levels: list[Level]) -> Level:
-    """Mean of several levels; the worst tier speaks for all."""
+def _cut_level(body: Body) -> Level:
+    """Mean of the bases that cut a body; the worst tier speaks for all.
+
+    They lie elsewhere, so a tilt of the frame moves the cut against the body.
+    """
     order = ("gray", "prob", "label")
-    u = math.sqrt(sum(level.u**2 for level in levels)) / len(levels)
+    levels = [one.base for one in body.bases]
+    places = body.frame.to_uv(np.array([one.instance.center for one in (body, *body.bases)]))[:, 0]
+    tilt = math.radians(body.frame.tilt_u_deg) * abs(float(places[0] - places[1:].mean()))
+    u = math.hypot(math.sqrt(sum(level.u**2 for level in levels)) / len(levels), tilt)
     worst = max(levels, key=lambda level: order.index(level.method))
     flags = tuple(dict.fromkeys(flag for level in levels for flag in level.flags))
     return replace(worst, v=sum(level.v for level in levels) / len(levels), u=u, flags=flags)

@@ -68,11 +68,12 @@ class StraightLine:
     length_px: float  # that the points span
 
 
-def fit_straight_line(points: Points) -> StraightLine:
+def fit_straight_line(points: Points, alike: float = 1.0) -> StraightLine:
     """Total least squares with robust re-weighting; outliers lose their weight.
 
     Args:
         points: (x, y), ordered along the line. Shape (N, 2), N >= 3.
+        alike: How many neighbouring points count as one at least: those of a fragment.
 
     Example:
         >>> line = fit_straight_line(np.array([[0.0, 0], [10, 1], [20, 2], [30, 3]]))
@@ -93,18 +94,18 @@ def fit_straight_line(points: Points) -> StraightLine:
     kept = weights > 0
     places = (around @ along)[kept]
     angle = math.degrees(math.atan2(along[1], along[0]))
-    error = math.degrees(slope_error(places, residuals[kept]))
+    error = math.degrees(slope_error(places, residuals[kept], alike))
     length = float(np.ptp(places))
     return StraightLine(angle, error, float(residuals[kept].std()), length)
 
 
-def slope_error(places: Line, residuals: Line) -> float:
+def slope_error(places: Line, residuals: Line, alike: float = 1.0) -> float:
     """Standard error of a fitted slope whose residuals may be alike from point to point."""
     spread = float(np.sum((places - places.mean()) ** 2))
     if spread == 0 or len(places) < 3:  # noqa: PLR2004  (a line through two points has no error)
         return math.inf
     variance = float(np.sum(residuals**2)) / (len(places) - 2)
-    return math.sqrt(variance * correlation_length(residuals) / spread)
+    return math.sqrt(variance * max(correlation_length(residuals), alike) / spread)
 
 
 def correlation_length(residuals: Line) -> float:
@@ -170,7 +171,8 @@ def aligned(untilted: Frame, pieces: list[Points], limits: Limits) -> Frame:
     if len(points) < limits.min_baseline_px / 2:
         return refused
     xy = points[:, ::-1] * np.array([untilted.column_scale, untilted.row_scale])
-    line = fit_straight_line(xy)
+    alike = len(points) / len(pieces) if len(pieces) > 1 else 1.0
+    line = fit_straight_line(xy, alike)
     if line.length_px < limits.min_baseline_px or abs(line.angle_deg) > limits.max_tilt_deg:
         return refused
     return replace(untilted, tilt_deg=line.angle_deg, tilt_u_deg=line.angle_u_deg)

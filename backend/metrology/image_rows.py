@@ -114,10 +114,9 @@ def _filled(
 
 def _disagree(reading: Reading, label: Reading) -> bool:
     """Whether two values of the same thing differ by more than either's error explains."""
-    if reading.method == "label":
-        return False
     gap = abs(reading.value - label.value)
-    room = max(2 * reading.u, _LEAST_GAP_PX if reading.unit == "px" else 2 * label.u)
+    least = _LEAST_GAP_PX if reading.unit == "px" else label.u  # no px: as much as the label errs
+    room = max(2 * reading.u, least)
     return gap > room
 
 

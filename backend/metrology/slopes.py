@@ -106,8 +106,9 @@ def measure_corner_radius(
     low, high = sorted((body.level(0.5), body.level(0.9 if rule.part == "top" else 0.1)))
     edges = hypot(body.mean(side, low, high).u, plateau.u)
     scatter = float((np.hypot(*(arc - center).T) - radius).std()) / math.sqrt(len(arc))
-    # an error of an edge moves the gap, and the radius by so many times more
-    u = hypot(edges, scatter) / (1 / math.sin(corner.half_angle) - 1)
+    # an error of an edge moves the gap, and the radius by so many times more; a corner that is no
+    # circle has another radius by its gap
+    u = hypot(hypot(edges, scatter) / (1 / math.sin(corner.half_angle) - 1), radius - expected)
     ends = _ends(body, [tuple(arc[0].tolist()), tuple(arc[-1].tolist())])
     return {"": Reading(radius, u, "px", method, quality, flags, n_lines=len(arc), line=ends)}
 
