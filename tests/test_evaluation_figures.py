@@ -150,3 +150,14 @@ def test_line_through_equal_values_has_no_r2():
     """There is nothing to explain."""
     slope, start, r2 = straight_line(np.array([1.0, 2.0]), np.array([4.0, 4.0]))
     np.testing.assert_allclose([slope, start, r2], [0, 4, np.nan], atol=1e-9)
+
+
+def test_panels_that_name_the_same_share_a_legend():
+    """A legend in each would cover the curves of many methods."""
+    turns = [replace(TURN, method=method) for method in ("guide", "forest")]
+    shared = panels({"gate": turns, "active": turns}, evaluation_figures._draw_accuracy)
+    assert [text.get_text() for text in shared.legends[0].get_texts()] == ["guide", "forest"]
+    assert all(ax.get_legend() is None for ax in shared.axes)
+    other = panels({"gate": turns, "active": turns[:1]}, evaluation_figures._draw_accuracy)
+    assert not other.legends
+    assert all(ax.get_legend() is not None for ax in other.axes)

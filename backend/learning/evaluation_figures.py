@@ -112,7 +112,7 @@ def draw_reliability(image: LabeledImage, predictions: Sequence[Prediction]) -> 
 
 
 def panels(groups: Mapping[str, Sequence[Turn]], draw: Draw) -> Figure:
-    """Draw each group of turns into a panel of its own, under its name."""
+    """Draw each group of turns into a panel of its own; one legend if all panels name the same."""
     columns = min(_COLUMNS, max(1, len(groups)))
     rows = max(1, math.ceil(len(groups) / columns))
     size = (_PANEL_INCHES * columns, 0.8 * _PANEL_INCHES * rows)
@@ -124,8 +124,14 @@ def panels(groups: Mapping[str, Sequence[Turn]], draw: Draw) -> Figure:
         ax.set_axis_on()
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(name)
+        ax.set_prop_cycle(color=mpl.colormaps["tab20"].colors)  # type: ignore[attr-defined]
         draw(ax, turns)
-        ax.legend(fontsize="x-small")
+    legends = [ax.get_legend_handles_labels() for ax in axes[: len(groups)]]
+    if len(legends) > 1 and all(labels == legends[0][1] for _, labels in legends):
+        figure.legend(*legends[0], loc="outside right upper", fontsize="small")
+    else:
+        for ax in axes[: len(groups)]:
+            ax.legend(fontsize="x-small")
     return figure
 
 
