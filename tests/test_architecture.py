@@ -84,6 +84,7 @@ FLOW = [
     "metrology.robust_fit",
     "metrology.fit_quality",
     "metrology.edge_fit",
+    "metrology.film_fit",
     "metrology.subject",
     "metrology.contours",
     "metrology.frame",

@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from backend.metrology.fit_quality import assess
 from backend.metrology.results import Point
 from backend.metrology.robust_fit import Solution, fit_from_starts
-from backend.metrology.strips import Gray, Strip, cut_strip, line_frame
+from backend.metrology.strips import Gray, Strip, cut_strip, line_frame, moved_line
 
 Floats = NDArray[np.float64]
 Failure: TypeAlias = Literal[
@@ -196,7 +196,7 @@ class _Attempt:
         z = (self.strip.across_px[self.strip.valid] - offset) / sigma
         quality = assess(self.strip, solution, np.abs(z) > _PLATEAU, key=0)
         scale = np.diag([1, 1 / half])
-        ends = [_moved(self.line, t * half, offset + slope * t) for t in (-1, 1)]
+        ends = moved_line(self.line, offset, slope / half)
         return SideFit(
             start=ends[0],
             end=ends[1],
@@ -263,12 +263,6 @@ def _has_rival(solution: Solution, rough: Sequence[Solution], fit: SideFit) -> b
 
 def _half(line: tuple[Point, Point]) -> float:
     return float(np.hypot(line[1][0] - line[0][0], line[1][1] - line[0][1])) / 2
-
-
-def _moved(line: tuple[Point, Point], along_px: float, across_px: float) -> Point:
-    middle, along, across = line_frame(*line)
-    row, column = (middle + along_px * along + across_px * across).tolist()
-    return row, column
 
 
 def _shifts(ends: Sequence[Point], seed: tuple[Point, Point]) -> tuple[float, float]:

@@ -91,5 +91,20 @@ def line_frame(start: Point, end: Point) -> tuple[Floats, Floats, Floats]:
     return (first + last) / 2, along, np.array([along[1], -along[0]])
 
 
+def moved_line(line: tuple[Point, Point], offset_px: float, slope: float) -> tuple[Point, Point]:
+    """A line moved to its right by `offset_px` at its middle, and turned by `slope` px a px.
+
+    Example:
+        >>> moved_line(((4.0, 1.0), (0.0, 1.0)), 0.5, 0.25)
+        ((4.0, 1.0), (0.0, 2.0))
+    """
+    middle, along, across = line_frame(*line)
+    half = float(np.hypot(line[1][0] - line[0][0], line[1][1] - line[0][1])) / 2
+    (row, column), (last_row, last_column) = (
+        (middle + t * along + (offset_px + slope * t) * across).tolist() for t in (-half, half)
+    )
+    return (row, column), (last_row, last_column)
+
+
 def _half_width(reach_px: tuple[float, float], cosine: float) -> int:
     return int(np.ceil(max(reach_px) / abs(cosine))) + 1

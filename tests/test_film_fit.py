@@ -1,0 +1,117 @@
+"""Joint film fits: unbiased where separate edges are not, and silent where nothing can be known."""
+
+import numpy as np
+import pytest
+from gray_edges import layers, missed_px, seed_line
+
+from backend.metrology.edge_fit import Plateau, SideFitSettings, fit_side
+from backend.metrology.film_fit import FilmFitSettings, Known, fit_film, thick_gray
+
+LEVELS = (120, 220, 60)
+SHAPE = (68, 60)
+BLUR, FILM_GRAY = Known(1.5), Known(220)
+
+
+def trials(thickness_px, count=30, levels=LEVELS, noise=10.0, **known):
+    """Fit noisy films of random place, slope and seed."""
+    rng = np.random.default_rng(2)
+    for _ in range(count):
+        place, slope = 30 + rng.uniform(-0.5, 0.5), rng.uniform(-0.06, 0.06)
+        places = [place, place + thickness_px * np.hypot(1, slope)]
+        image = layers(levels, places, SHAPE, slope) + rng.normal(0, noise, SHAPE)
+        seed = seed_line(place, SHAPE, slope, wrong_px=rng.uniform(-1, 1))
+        wrong_px = rng.uniform(-0.7, 0.7)
+        yield fit_film(image, *seed, thickness_px + wrong_px, FilmFitSettings(**known))
+
+
+@pytest.mark.parametrize(
+    ("thickness_px", "known", "spread_px"),
+    [
+        (9.0, {}, 0.1),
+        (6.6, {"sigma_px": BLUR}, 0.1),
+        (4.0, {"sigma_px": BLUR, "film_gray": FILM_GRAY}, 0.06),
+        (2.0, {"sigma_px": BLUR, "film_gray": FILM_GRAY}, 0.06),
+    ],
+)
+def test_thickness_is_unbiased_and_its_uncertainty_honest(thickness_px, known, spread_px):
+    """Goal G6: thick films on their own, thin ones with their gray level."""
+    fits = list(trials(thickness_px, **known))
+    errors = np.array([fit.thickness_px for fit in fits]) - thickness_px
+    told = np.sqrt(np.mean([fit.u_px**2 for fit in fits]))
+    assert abs(errors.mean()) < 3 * errors.std() / np.sqrt(30)
+    assert abs(errors.mean()) < 0.05
+    assert errors.std() < spread_px
+    assert 0.7 < told / errors.std() < 1.6
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.08, -0.5])
+def test_clean_film_is_found_exactly(slope):
+    """Its first interface, its thickness, its levels."""
+    places = [30.3, 30.3 + 8.4 * np.hypot(1, slope)]
+    image = layers(LEVELS, places, slope=slope)
+    fit = fit_film(image, *seed_line(30.9, slope=slope), 7.5)
+    assert fit.thickness_px == pytest.approx(8.4, abs=5e-3)
+    assert missed_px(fit, 30.3, slope=slope) == pytest.approx(0, abs=5e-3)
+    assert (fit.left_gray, fit.film_gray, fit.right_gray) == pytest.approx(LEVELS, abs=0.2)
+
+
+def test_two_separate_edge_fits_would_be_wrong_or_are_refused():
+    """Trap T5: at 4.3 sigma each edge pulls the other's plateau."""
+    image = layers(LEVELS, [30.3, 36.7])
+    settings = SideFitSettings(window_px=7)
+    left, right = (fit_side(image, *seed_line(place), settings) for place in (30.3, 36.7))
+    separate = missed_px(right, 36.7) - missed_px(left, 30.3) if right != "ambiguous_edge" else -1
+    joint = fit_film(image, *seed_line(30.3), 6.4)
+    assert abs(joint.thickness_px - 6.4) < 0.01 < abs(separate)
+    near = SideFitSettings(room_px=(np.inf, 5.5))
+    assert fit_side(image, *seed_line(30.3), near) == "crowded"
+
+
+@pytest.mark.parametrize(("thickness_px", "flag"), [(4.0, "thin_film"), (2.0, "unresolved")])
+def test_thin_film_without_gray_level_is_refused(thickness_px, flag):
+    """A value would be off by a tenth of it or more."""
+    assert set(trials(thickness_px, 10, sigma_px=BLUR)) == {flag}
+
+
+def test_monotonic_steps_hide_a_thin_film():
+    """Dark, middle, bright: a thin film looks like one soft edge, with any thickness."""
+    fits = set(trials(2.5, 10, levels=(100, 150, 200), sigma_px=BLUR))
+    assert fits <= {"unresolved", "thin_film", "no_edge"}
+
+
+def test_error_of_the_known_blur_counts():
+    """A 10 % wrong blur moves a film of 7.2 px, and the uncertainty says so."""
+    places = [30.3, 37.5]
+    image = layers(LEVELS, places) + np.random.default_rng(0).normal(0, 4, (80, 60))
+    wrong = Known(1.65, 0.15)
+    fit = fit_film(image, *seed_line(30.3), 7.0, FilmFitSettings(sigma_px=wrong))
+    sure = fit_film(image, *seed_line(30.3), 7.0, FilmFitSettings(sigma_px=Known(1.65)))
+    assert fit.thickness_px == sure.thickness_px
+    assert fit.u_px > 2 * sure.u_px
+    assert sure.u_px < abs(fit.thickness_px - 7.2) < fit.u_px
+
+
+def test_another_materials_levels_are_refused():
+    """The label says what the neighbours look like."""
+    image = layers(LEVELS, [30.3, 39.0])
+    settings = FilmFitSettings(left=Plateau(60), right=Plateau(120))
+    assert fit_film(image, *seed_line(30.3), 8.7, settings) == "wrong_contrast"
+    right = FilmFitSettings(left=Plateau(120, 3), right=Plateau(60, 3))
+    assert fit_film(image, *seed_line(30.3), 8.7, right).thickness_px == pytest.approx(
+        8.7, abs=0.01
+    )
+
+
+def test_film_outside_the_image_is_refused():
+    """No pixels, no thickness."""
+    image = layers(LEVELS, [30.3, 39.0])
+    assert fit_film(image, (200.0, 30.0), (150.0, 30.0), 8.7) == "too_few_lines"
+
+
+def test_film_gray_is_read_where_the_film_is_thick():
+    """Six sigma and more, away from both interfaces; a thin film has no such place."""
+    image = layers(LEVELS, [20.0, 35.0], sigma_px=1.2)
+    columns = np.broadcast_to(np.arange(60), (80, 60))
+    film = (columns > 20) & (columns < 35)
+    assert thick_gray(image, film, 1.2).gray == pytest.approx(220, abs=0.5)
+    assert thick_gray(image, film, 3.0) is None
