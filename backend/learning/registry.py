@@ -9,6 +9,7 @@ changed afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -168,6 +169,10 @@ class Registry:
         except ValueError as error:
             raise RegistryError(str(error)) from error
         return network.eval()
+
+    def weights_sha256(self, card: ModelCard) -> str:
+        """What identifies the weights of a version."""
+        return hashlib.sha256((self.folder / card.name / _WEIGHTS).read_bytes()).hexdigest()
 
     def _write_history(self, versions: Sequence[int]) -> None:
         write_atomically(self.folder / _PUBLISHED, _to_json(list(versions)))

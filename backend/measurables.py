@@ -1,0 +1,172 @@
+"""What a user names, a dataset, masks or bare images → images to measure, each with its labels.
+
+Nothing is read here but names, legends and manifests: `measuring` reads the rest, image by image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.annotation.dataset_files import IMAGES, LEGEND, MANIFEST, MASKS
+from backend.errors import InvalidDatasetError
+from backend.learning.dataset_legend import read_json_object, read_manifest, read_materials
+from backend.metrology.records import ModelRecord
+from backend.microscope.calibration import Calibration
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dm3", ".dm4", ".emd", ".ser"}
+TRUTH, ORIGINALS = "truth", "originals"
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """An image to measure, and where its labels are."""
+
+    name: str
+    image: Path  # the microscope's own file if there is one, else the picture that was labeled
+    materials: tuple[str, ...] = ()  # in the order of the classes
+    mask: Path | None = None  # class index per pixel
+    probabilities: Path | None = None  # of a model: (C, H, W), a NumPy file
+    model: ModelRecord | None = None
+    scale: Calibration | None = None  # told from outside the image's file
+    picture: Path | None = None  # what was labeled, where that is another file
+    task: int | None = None
+    annotation: int | None = None
+    annotator: str | None = None
+    instrument: str | None = None
+
+
+def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Measurable]:
+    """All images of a dataset: of an export, of `make_synthetic.py`, or made by hand.
+
+    Args:
+        folder: With images/, masks/ and legend.json, or with truth/ that names the materials.
+        originals: Where the microscope's own files lie, under the names of the images. By default
+            in originals/ of the folder, if it exists.
+
+    Raises:
+        InvalidDatasetError: There is no image, a material's name is not known, or a file is not as
+            the manifest says.
+    """
+    pictures = sorted((folder / IMAGES).glob("*.png"))
+    if not pictures:
+        raise InvalidDatasetError(f"{folder} holds no {IMAGES}/*.png: give the folder of an export")
+    materials = read_materials(folder / LEGEND)
+    entries = read_manifest(folder / MANIFEST)
+    native = _by_stem(originals or folder / ORIGINALS)
+    found = []
+    for picture in pictures:
+        mask, entry = folder / MASKS / picture.name, entries.get(picture.stem, {})
+        _check_hash(picture, entry.get("image_sha256"))
+        _check_hash(mask, entry.get("mask_sha256"))
+        image = native.get(picture.stem, picture)
+        found.append(
+            Measurable(
+                picture.stem,
+                image,
+                materials or _true_materials(folder, picture.stem),
+                mask,
+                scale=_told_scale(entry),
+                picture=None if image == picture else picture,
+                task=entry.get("task"),
+                annotation=entry.get("annotation"),
+                annotator=entry.get("annotator_title") or entry.get("annotator"),
+                instrument=entry.get("equipment"),
+            )
+        )
+    return found
+
+
+def masked_measurables(images: Sequence[Path], masks: Path) -> list[Measurable]:
+    """Images with masks of the same names, or one image with one mask.
+
+    Args:
+        images: Files, or folders of them.
+        masks: A folder of PNG with legend.json in it or beside it; or a single mask.
+
+    Raises:
+        InvalidDatasetError: A mask or the legend is missing, or a model made the masks.
+    """
+    paths = image_files(images)
+    is_folder = masks.is_dir()
+    if not is_folder and len(paths) != 1:
+        raise InvalidDatasetError(f"one mask for {len(paths)} images: give a folder of masks")
+    folder = masks if is_folder else masks.parent
+    legend = next((p for p in (folder / LEGEND, folder.parent / LEGEND) if p.exists()), None)
+    if legend is None:
+        raise InvalidDatasetError(
+            f"{folder} has no {LEGEND} that names the materials of the masks: give the masks of an "
+            f'export, or write {{"materials": ["Si", ...]}} in the order of their class indices'
+        )
+    if "model" in read_json_object(legend):
+        raise InvalidDatasetError(
+            f"a model made the masks in {folder}: measure them with --registry, so that they are "
+            "not taken for an annotator's"
+        )
+    materials = read_materials(legend)
+    return [
+        Measurable(path.stem, path, materials, masks / f"{path.stem}.png" if is_folder else masks)
+        for path in paths
+    ]
+
+
+def bare_measurables(images: Sequence[Path]) -> list[Measurable]:
+    """Images that a model has to segment.
+
+    Raises:
+        InvalidDatasetError: There is none, or two have the same name.
+    """
+    return [Measurable(path.stem, path) for path in image_files(images)]
+
+
+def image_files(given: Sequence[Path]) -> list[Path]:
+    """The files given, and the images in the folders given.
+
+    Raises:
+        InvalidDatasetError: There is none, or two have the same name.
+    """
+    paths: list[Path] = []
+    for path in given:
+        paths += sorted(_by_stem(path).values()) if path.is_dir() else [path]
+    if not paths:
+        raise InvalidDatasetError("there is no image: name image files, or folders with some")
+    names = [path.stem for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidDatasetError(f"several images are named {twice[0]}: measure them separately")
+    return paths
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by name; of several with one name the native format comes first."""
+    paths = [path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES]
+    ordered = sorted(paths, key=lambda path: (path.suffix.lower() in {".png", ".jpg"}, path.name))
+    return {path.stem: path for path in reversed(ordered)}
+
+
+def _check_hash(path: Path, expected: Any) -> None:  # noqa: ANN401
+    """Refuse a file that is not the one the manifest tells of."""
+    if expected and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise InvalidDatasetError(
+            f"{path} was changed after its export: export again, so that it is known whose "
+            "labels are measured"
+        )
+
+
+def _true_materials(folder: Path, name: str) -> tuple[str, ...]:
+    path = folder / TRUTH / f"{name}.json"
+    if not path.exists():
+        raise InvalidDatasetError(f"{folder} has no {LEGEND}, which names the materials")
+    return tuple(str(material) for material in read_json_object(path)["materials"])
+
+
+def _told_scale(entry: dict[str, Any]) -> Calibration | None:
+    """The pixel size that the task's data in Label Studio had."""
+    size_nm = entry.get("pixel_size_nm")
+    if not size_nm:
+        return None
+    detail = f"pixel_size_nm of task {entry.get('task')}"
+    return Calibration(size_nm, size_nm, "manual", detail=detail, raw=repr(size_nm))

@@ -1,0 +1,224 @@
+"""Images with labels and a recipe → runs for the CD database, image by image in several processes.
+
+An image that fails never stops the others. Whatever the size of a batch, memory holds a few images
+for each process; the probabilities of a model lie in files. Heavy packages stay out of here: each
+process would load them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.arrays import UNLABELED, LabelMap, Probabilities
+from backend.errors import InvalidImageError
+from backend.learning.labeled_images import read_mask
+from backend.measurables import Measurable
+from backend.metrology.measure import measure_image
+from backend.metrology.recipe import Recipe
+from backend.metrology.records import ImageRecord, Run, RunSource, path_beside
+from backend.metrology.results import Measured
+from backend.metrology.subject import Subject
+from backend.microscope.calibration import Calibration
+from backend.microscope.importers import ImportedImage, ImportOptions, import_file
+from backend.microscope.scale import Scale, choose_scale
+
+ENGINE_VERSION = "1"
+"""Counts up when the same inputs give other values: a new default, a better fit."""
+
+AHEAD = 2
+"""Images that wait for each process, so that none stands idle."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all images of a batch share."""
+
+    recipe: Recipe
+    database: Path  # paths are stored as seen from there
+    scale: Calibration | None = None  # told by the user
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An image that was measured."""
+
+    run: Run
+    measured: Measured
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be measured."""
+
+    reason: str
+
+
+def measure_all(
+    measurables: Iterable[Measurable], setup: Setup, executor: Executor, processes: int
+) -> Iterator[tuple[Measurable, Finished | Failed]]:
+    """Measure a batch; yield each image in the order given.
+
+    Args:
+        measurables: Asked for one by one, a few ahead.
+        setup: What they share.
+        executor: Runs so many at once.
+        processes: How many.
+    """
+    waiting: deque[tuple[Measurable, Future[Finished]]] = deque()
+    for measurable in measurables:
+        waiting.append((measurable, _submit(executor, measurable, setup)))
+        if len(waiting) >= processes * AHEAD:
+            yield _outcome(*waiting.popleft())
+    while waiting:
+        yield _outcome(*waiting.popleft())
+
+
+def _submit(executor: Executor, measurable: Measurable, setup: Setup) -> Future[Finished]:
+    try:
+        return executor.submit(measure, measurable, setup)
+    except BrokenExecutor as error:
+        broken: Future[Finished] = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _outcome(
+    measurable: Measurable, future: Future[Finished]
+) -> tuple[Measurable, Finished | Failed]:
+    error = future.exception()
+    if error is None:
+        return measurable, future.result()
+    if isinstance(error, BrokenExecutor):
+        return measurable, Failed(
+            "a process died, most likely for want of memory: measure the rest again, with "
+            "--processes 1"
+        )
+    known = isinstance(error, ValueError | OSError)
+    return measurable, Failed(str(error) if known else f"{type(error).__name__}: {error}")
+
+
+def measure(measurable: Measurable, setup: Setup) -> Finished:
+    """Read and measure one image.
+
+    Raises:
+        ValueError: It cannot be measured; the sentence says why.
+        OSError: A file cannot be read.
+    """
+    started = time.perf_counter()
+    image, scale = read_image(measurable, setup)
+    if scale.calibration is None and setup.recipe.calibration.require:
+        raise InvalidImageError(
+            "no pixel size is known, and the recipe requires one: give --nm-per-px, or the "
+            "microscope's own file"
+        )
+    subject = _subject(measurable, image, scale)
+    measured = measure_image(subject, setup.recipe)
+    flags = tuple(dict.fromkeys((*measured.flags, *scale.flags, *_passed_on(image))))
+    status = measured.status
+    if status == "ok" and "scale_conflict" in flags:
+        status = "review"
+    run = Run(
+        _image_record(measurable, image, setup.database),
+        setup.recipe,
+        _run_source(measurable, subject.label_map),
+        scale.calibration,
+        ENGINE_VERSION,
+        scale.found[1:],
+    )
+    finished = replace(measured, status=status, flags=flags)
+    return Finished(run, finished, time.perf_counter() - started)
+
+
+def read_image(measurable: Measurable, setup: Setup) -> tuple[ImportedImage, Scale]:
+    """Read the intensities of an image, and choose among all pixel sizes that are told.
+
+    Raises:
+        InvalidImageError: It is none, or its pixel size is not plausible.
+        OSError: It cannot be read.
+    """
+    told = [scale for scale in (setup.scale, measurable.scale) if scale]
+    (image,) = import_file(measurable.image, ImportOptions(scale=told[0] if told else None))
+    return image, choose_scale((*image.scale.found, *told[1:]))
+
+
+def _passed_on(image: ImportedImage) -> Iterator[str]:
+    """Flags of the file that concern values."""
+    yield from (flag for flag in image.flags if flag == "clipped")
+
+
+def _subject(measurable: Measurable, image: ImportedImage, scale: Scale) -> Subject:
+    no_gray = "clipped" if "clipped" in image.flags else image.no_gray
+    probabilities = _probabilities(measurable)
+    if probabilities is None:
+        label_map = _label_map(measurable, image)
+    else:
+        label_map = probabilities.argmax(axis=0).astype(np.uint8)
+        if image.databar_rows:  # the model has an opinion of letters, too
+            label_map[-image.databar_rows :] = UNLABELED
+    return Subject(
+        label_map,
+        measurable.materials,
+        scale.calibration,
+        None if no_gray else image.pixels,
+        no_gray,
+        probabilities,
+        is_inferred=probabilities is not None,
+    )
+
+
+def _probabilities(measurable: Measurable) -> Probabilities | None:
+    if measurable.probabilities is None:
+        return None
+    stored = np.load(measurable.probabilities, mmap_mode="r")
+    return np.asarray(stored, np.float32)
+
+
+def _label_map(measurable: Measurable, image: ImportedImage) -> LabelMap:
+    """The drawn labels, on the grid of the image."""
+    if measurable.mask is None:
+        raise InvalidImageError("it has no labels: give masks, or a model")
+    label_map = read_mask(measurable.mask, measurable.image, image.pixels.shape)
+    classes = np.unique(label_map[label_map != UNLABELED])
+    if len(classes) and classes[-1] >= len(measurable.materials):
+        raise InvalidImageError(
+            f"the mask {measurable.mask} holds class {classes[-1]}, and there are "
+            f"{len(measurable.materials)} materials: it belongs to another legend"
+        )
+    return label_map
+
+
+def _image_record(measurable: Measurable, image: ImportedImage, database: Path) -> ImageRecord:
+    acquisition = image.acquisition
+    picture = measurable.picture
+    return ImageRecord(
+        name=measurable.name,
+        path_rel=path_beside(database, measurable.image),
+        file_sha256=image.file_sha256,
+        shape=(image.pixels.shape[0], image.pixels.shape[1]),
+        dataset=image.dataset,
+        label_png_sha256=hashlib.sha256(picture.read_bytes()).hexdigest() if picture else None,
+        bit_depth=8 * image.pixels.dtype.itemsize,
+        mode=None if acquisition.mode == "unknown" else acquisition.mode,
+        instrument=acquisition.instrument or measurable.instrument,
+        voltage_kv=acquisition.voltage_kv,
+        acquired_at=acquisition.acquired_at or None,
+        label_studio_task_id=measurable.task,
+    )
+
+
+def _run_source(measurable: Measurable, label_map: LabelMap) -> RunSource:
+    """Whose labels: those of a model, else the drawn ones, known by what they say."""
+    if measurable.model:
+        return RunSource(model=measurable.model)
+    digest = hashlib.sha256(f"{measurable.materials} {label_map.shape}".encode())
+    digest.update(np.ascontiguousarray(label_map).data)
+    return RunSource(digest.hexdigest(), measurable.annotation, measurable.annotator)

@@ -1,0 +1,71 @@
+"""Images without labels and the shared model that serves → the same with its probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.errors import InvalidImageError, RegistryError
+from backend.learning.inference import segment
+from backend.learning.registry import ModelCard, Registry
+from backend.measurables import Measurable
+from backend.measuring import Setup, read_image
+from backend.metrology.records import ModelRecord
+from backend.microscope.images import to_gray
+from backend.microscope.labeling_picture import draw_labeling_picture
+
+
+def published_materials(registry: Path) -> tuple[str, ...]:
+    """Materials that the model that serves can tell apart.
+
+    Raises:
+        RegistryError: None is published.
+    """
+    return _published(Registry(registry)).materials
+
+
+def _published(models: Registry) -> ModelCard:
+    card = models.published()
+    if card is None:
+        raise RegistryError(f"no model is published in {models.folder}: train one first")
+    return card
+
+
+def segmented(
+    measurables: Iterable[Measurable], registry: Path, folder: Path, setup: Setup
+) -> Iterator[Measurable]:
+    """Segment images one by one, as they are asked for.
+
+    Args:
+        measurables: Without labels.
+        registry: Folder of the shared models.
+        folder: Gets a file of probabilities for each image; who asked deletes it.
+        setup: As they will be measured with.
+
+    Yields:
+        Each with the model's probabilities. One that cannot be read stays as it is: measuring it
+        fails for the same reason, and says so.
+
+    Raises:
+        RegistryError: No model is published, or it is damaged.
+    """
+    models = Registry(registry)
+    card = _published(models)
+    network = models.load(card)
+    record = ModelRecord("shared model", models.weights_sha256(card), card.materials, card.name)
+    for number, measurable in enumerate(measurables):
+        try:
+            image, _ = read_image(measurable, setup)
+        except (InvalidImageError, OSError):
+            yield measurable
+            continue
+        picture = draw_labeling_picture(image.pixels, image.databar_rows)  # as it learned from
+        path = folder / f"{number}.npy"
+        shape = (len(card.materials), *image.pixels.shape)
+        stored = np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call] # NumPy's
+        segment(network, to_gray(picture.pixels), stored)
+        stored.flush()
+        yield replace(measurable, materials=card.materials, probabilities=path, model=record)

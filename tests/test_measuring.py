@@ -1,0 +1,186 @@
+"""Images are read with their labels and pixel size, and measured; one that fails says why."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_cds import write_gates, write_recipe
+
+from backend.measurables import dataset_measurables
+from backend.measuring import Failed, Finished, Setup, measure, measure_all, read_image
+from backend.metrology.recipe_file import load_recipe
+from backend.microscope.calibration import Calibration
+
+
+@pytest.fixture(scope="module")
+def gates(tmp_path_factory):
+    """A folder of one gate image, the image, and the setup to measure it."""
+    folder = tmp_path_factory.mktemp("gates")
+    (image,) = write_gates(folder)
+    return folder, image, Setup(load_recipe(write_recipe(folder)), folder / "cds.db")
+
+
+@pytest.fixture(scope="module")
+def finished(gates):
+    """The image, measured."""
+    folder, _, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    return measure(measurable, setup)
+
+
+def test_exact_labels_give_true_cds(gates, finished):
+    """Drawn lines to half a pixel or so and half a degree; all values within their error bars."""
+    _, image, _ = gates
+    nm_per_px = finished.run.calibration.nm_per_px
+    truth = {(t.measurement, t.instance, t.side): t for t in image.truth if t.quantity == "value"}
+    kinds = ("width", "height", "pitch", "space", "sidewall_angle")
+    compared = 0
+    for cd in finished.measured.cds:
+        true = truth.get((cd.measurement, cd.instance, cd.side))
+        if true is None or true.kind not in kinds:
+            continue
+        compared += 1
+        wanted = true.value if cd.unit == "deg" else true.value / nm_per_px
+        assert cd.value_label == pytest.approx(wanted, abs=0.5 if cd.unit == "deg" else 0.6), cd
+        assert cd.value == pytest.approx(wanted, abs=3 * cd.u_value), cd
+    assert compared >= 12
+
+
+def test_pixel_size_comes_from_the_original(gates, finished):
+    """The ImageJ TIFF beside the labels has it, and its intensities are linear."""
+    folder, image, setup = gates
+    calibration = finished.run.calibration
+    assert calibration.source == "metadata"
+    assert calibration.nm_per_px_x == pytest.approx(image.nm_per_px_x, rel=1e-6)
+    (measurable,) = dataset_measurables(folder)
+    pixels = read_image(measurable, setup)[0].pixels
+    assert np.array_equal(pixels, image.image)
+    assert finished.run.image.bit_depth == 16
+    assert finished.run.image.path_rel == "originals/gate_A_0.tif"
+    assert finished.run.image.label_png_sha256
+
+
+def test_the_same_again_is_the_same_run(gates, finished):
+    """Identical rows under an identical id."""
+    folder, _, setup = gates
+    again = measure(dataset_measurables(folder)[0], setup)
+    assert again.run.id == finished.run.id
+    assert again.measured == finished.measured
+
+
+def test_told_scale_is_weighed_against_the_file(gates):
+    """The file's own wins over a manual one, a lattice over the file's; a conflict is reviewed."""
+    folder, image, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    wrong = 1.2 * image.nm_per_px_x
+    for source, size in (("manual", image.nm_per_px_x), ("lattice", wrong)):
+        told = replace(setup, scale=Calibration(wrong, wrong, source))
+        found = measure(measurable, told)
+        assert found.run.calibration.nm_per_px_x == pytest.approx(size)
+        assert "scale_conflict" in found.measured.flags
+        assert found.measured.status == "review"
+        assert len(found.run.other_calibrations) == 1
+
+
+def test_without_a_pixel_size_there_is_no_nm(gates):
+    """A recipe that requires one refuses; one that does not gives pixels."""
+    folder, image, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    bare = replace(measurable, image=folder / "images" / f"{measurable.name}.png")
+    with pytest.raises(ValueError, match=r"no pixel size is known.*--nm-per-px"):
+        measure(bare, setup)
+    size = image.nm_per_px_x
+    told = measure(bare, replace(setup, scale=Calibration(size, size, "manual")))
+    assert told.run.calibration.source == "manual"
+    assert "unknown_gamma" in told.measured.flags  # a PNG: gray values cannot place edges
+
+
+def test_gamma_keeps_gray_values_out(tmp_path):
+    """Microscope B stores gamma beside its TIFF; edges in such an image lie elsewhere."""
+    write_gates(tmp_path, "B", side=256)
+    setup = Setup(load_recipe(write_recipe(tmp_path)), tmp_path / "cds.db")
+    (measurable,) = dataset_measurables(tmp_path)
+    image, scale = read_image(measurable, setup)
+    assert (image.no_gray, scale.calibration.source) == ("unknown_gamma", "sidecar")
+
+
+def test_another_grid_or_legend_is_refused(gates, tmp_path):
+    """A resized mask would measure edges where they are not."""
+    folder, _, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    mask = tmp_path / "m.png"
+    Image.fromarray(np.zeros((256, 256), np.uint8)).save(mask)
+    with pytest.raises(ValueError, match="must be equal"):
+        measure(replace(measurable, mask=mask), setup)
+    Image.fromarray(np.full((512, 512), 7, np.uint8)).save(mask)
+    with pytest.raises(ValueError, match="class 7, and there are 4 materials"):
+        measure(replace(measurable, mask=mask), setup)
+    with pytest.raises(ValueError, match="not among them"):
+        measure(replace(measurable, materials=("Si", "Oxide", "Nitride", "W")), setup)
+
+
+def test_probabilities_are_measured_as_a_model_s(gates, tmp_path):
+    """Certain ones give what the labels gave, and the run names the model."""
+    from backend.metrology.records import ModelRecord
+
+    folder, image, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    path = tmp_path / "p.npy"
+    np.save(path, (np.arange(4)[:, None, None] == image.label_map).astype(np.float16))
+    model = ModelRecord("shared model", "a" * 64, image.materials, "v0001")
+    found = measure(replace(measurable, mask=None, probabilities=path, model=model), setup)
+    assert found.run.source.kind == "inference"
+    widths = [cd.value for cd in found.measured.cds if cd.measurement == "gate_mcd"]
+    drawn = measure(measurable, setup)
+    assert widths == pytest.approx(
+        [cd.value for cd in drawn.measured.cds if cd.measurement == "gate_mcd"], abs=0.5
+    )
+
+
+def test_a_failed_image_never_stops_the_batch(gates, tmp_path):
+    """It yields its reason in its place; a damaged file and a missing one are told apart."""
+    folder, _, setup = gates
+    (good,) = dataset_measurables(folder)
+    damaged = tmp_path / "damaged.tif"
+    damaged.write_bytes(b"II*\0 no more")
+    batch = [
+        replace(good, name="a", image=damaged),
+        replace(good, name="b", image=tmp_path / "missing.tif"),
+        good,
+        replace(good, name="d", mask=None),
+    ]
+    with ThreadPoolExecutor(1) as executor:
+        outcomes = list(measure_all(iter(batch), setup, executor, 1))
+    assert [measurable.name for measurable, _ in outcomes] == ["a", "b", good.name, "d"]
+    assert [type(outcome) for _, outcome in outcomes] == [Failed, Failed, Finished, Failed]
+    reasons = [outcome.reason for _, outcome in outcomes if isinstance(outcome, Failed)]
+    assert "missing.tif" in reasons[1]
+    assert "no labels" in reasons[2]
+
+
+def test_images_are_asked_for_a_few_ahead(gates):
+    """Memory does not grow with the batch."""
+    folder, _, setup = gates
+    (good,) = dataset_measurables(folder)
+    asked = []
+
+    def batch():
+        for number in range(9):
+            asked.append(number)
+            yield replace(good, name=str(number), mask=None)
+
+    with ThreadPoolExecutor(1) as executor:
+        outcomes = measure_all(batch(), setup, executor, 1)
+        next(outcomes)
+        assert len(asked) == 2
+        assert len(list(outcomes)) == 8
+
+
+def test_truth_names_the_materials(gates):
+    """What the generator writes is enough to measure."""
+    folder, image, _ = gates
+    truth = json.loads((folder / "truth" / "gate_A_0.json").read_text())
+    assert tuple(truth["materials"]) == dataset_measurables(folder)[0].materials == image.materials
