@@ -62,6 +62,8 @@ class Provenance:
     pixel_size_nm: float | None
     equipment: str | None  # what took the image
     notices: tuple[str, ...]  # sentences about what was ignored, restored or changed
+    import_record: str | None = None  # name of the record that has the original intensities
+    original_sha256: str | None = None  # of those intensities on disk
 
     @property
     def name(self) -> str:

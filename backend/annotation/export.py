@@ -43,6 +43,10 @@ PIXEL_SIZE_KEY = "pixel_size_nm"
 """Where a task's data may hold the size of a pixel."""
 EQUIPMENT_KEY = "equipment"
 """Where a task's data may name what took the image."""
+RECORD_KEY = "import_record"
+"""Where a task's data may name the record of its image's import."""
+ORIGINAL_KEY = "original_sha256"
+"""Where a task's data may hold the hash of the original intensities."""
 
 _ORIGINS = {
     SCRIBBLED: "scribble",
@@ -183,8 +187,10 @@ def _put(source: Source, dataset: Dataset, task: Task, finished: Sequence[Annota
         share_by_origin=_share_by_origin(truth),
         overlap_px=truth.overlap_px,
         pixel_size_nm=pixel_size_nm,
-        equipment=str(task.data.get(EQUIPMENT_KEY) or "") or None,
+        equipment=_text(task.data, EQUIPMENT_KEY),
         notices=(*truth.notices, *not_compared, *doubts),
+        import_record=_text(task.data, RECORD_KEY),
+        original_sha256=_text(task.data, ORIGINAL_KEY),
     )
     kind = dataset.put(provenance, image, truth.label_map)
     return Outcome(task.id, kind, f"annotation {chosen.id}, {why}", provenance.notices)
@@ -249,6 +255,11 @@ def _pixel_size_nm(data: Mapping[str, Any]) -> tuple[float | None, tuple[str, ..
     if math.isfinite(size_nm) and size_nm > 0:
         return size_nm, ()
     return None, (f"{PIXEL_SIZE_KEY} of the task is {str(told)[:80]!r}: it is no length in nm",)
+
+
+def _text(data: Mapping[str, Any], key: str) -> str | None:
+    """What a task's data says under a key; None if nothing."""
+    return str(data.get(key) or "") or None
 
 
 def _id(annotation: Annotation) -> int:

@@ -113,6 +113,15 @@ def find_record(folder: Path, picture_sha256: str) -> Path | None:
     return None
 
 
+def earlier_scales(image: ImportedImage, folder: Path) -> tuple[Calibration, ...]:
+    """The scales that were found when an image was imported before; none from a damaged record."""
+    try:
+        record = json.loads(_record_path(folder, record_name(image)).read_text(encoding="utf-8"))
+        return tuple(Calibration(**scale) for scale in record["scales_found"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return ()
+
+
 def _load(record: Json, folder: Path) -> LoadedImport:
     for part in ("picture", "original"):
         file = folder / record[part]["path"]

@@ -1,0 +1,112 @@
+"""Import images of microscopes: pixel size, original intensities, a picture to label, a task.
+
+    python scripts/import_images.py FILE... --out imported --project 1
+
+Reads TIFF of all common makers, PNG, JPEG and BMP, each with a sidecar if there is one; with the
+extra `microscope` also dm3, dm4, emd, ser and emi. For --project, the environment holds
+LABEL_STUDIO_URL and the other settings, as for the backend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from backend.annotation.client import LabelStudioClient
+from backend.annotation.imported_tasks import ImportedTasks
+from backend.image_import import TOLD_BY_USERS, ImportOutcome, describe, import_images, open_tasks
+from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
+from backend.microscope.importers import ImportOptions
+from backend.settings import Settings
+
+TIMEOUT_S = 60.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Import; 0 if all came in, 1 if some were refused or Label Studio fails, 2 after a mistake."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        chosen = ImportOptions(
+            options.dataset, _scale(options), options.resolution_tag, options.any_pixel_size
+        )
+        with _tasks(options.project) as tasks:
+            outcomes = import_images(options.files, chosen, options.out, tasks)
+            refused = sum([not _tell(outcome) for outcome in outcomes])
+    except ValidationError as error:
+        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
+        print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1 if isinstance(error, ConnectionError) else 2
+    return 1 if refused else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Import images of microscopes.")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="image of a microscope")
+    out_help = "gets pictures/, originals/, records/ (default: %(default)s)"
+    parser.add_argument(
+        "--out", type=Path, default=Path("imported"), metavar="FOLDER", help=out_help
+    )
+    parser.add_argument("--project", type=int, metavar="ID", help="of Label Studio: make tasks")
+    parser.add_argument("--dataset", default="", metavar="NAME",
+                        help="image of a file with several, or all")  # fmt: skip
+    parser.add_argument("--pixel-size-nm", type=float, metavar="NM",
+                        help="where the files do not say it")  # fmt: skip
+    parser.add_argument("--scale-source", choices=TOLD_BY_USERS, default="manual",
+                        help="how you know it; lattice and pitch overrule the file")  # fmt: skip
+    parser.add_argument("--scale-note", default="", metavar="TEXT", help="certificate, date, name")
+    parser.add_argument("--scale-uncertainty", type=float, metavar="SHARE",
+                        help=f"1 sigma of the scale (default: {REL_UNCERTAINTY:g})")  # fmt: skip
+    parser.add_argument("--resolution-tag", action="store_true",
+                        help="believe the plain TIFF resolution, if it is plausible")  # fmt: skip
+    parser.add_argument("--any-pixel-size", action="store_true",
+                        help="accept pixels outside 0.005 to 50 nm")  # fmt: skip
+    return parser
+
+
+def _scale(options: argparse.Namespace) -> Calibration | None:
+    """What the user says of the pixel size.
+
+    Raises:
+        ValueError: It is no positive number, or something is said of a size that is not given.
+    """
+    size, uncertainty = options.pixel_size_nm, options.scale_uncertainty
+    if size is None:
+        if options.scale_note or uncertainty is not None or options.scale_source != "manual":
+            raise ValueError("--scale-... says something of --pixel-size-nm, which is missing")
+        return None
+    if uncertainty is None:
+        reading = 0.01 if options.scale_source == "scale_bar" else 0.0  # a pixel or two of the bar
+        uncertainty = (REL_UNCERTAINTY**2 + reading**2) ** 0.5
+    note = options.scale_note or "as the user says"
+    return Calibration(size, size, options.scale_source, uncertainty, note, raw=f"{size!r} nm")
+
+
+@contextmanager
+def _tasks(project: int | None) -> Iterator[ImportedTasks | None]:
+    if project is None:
+        yield None
+        return
+    settings = Settings()
+    key = settings.label_studio_api_key.get_secret_value()
+    with LabelStudioClient(settings.label_studio_url, key, TIMEOUT_S) as client:
+        yield open_tasks(client, project)
+
+
+def _tell(outcome: ImportOutcome) -> bool:
+    """Print what became of an image; whether it was imported."""
+    for line in describe(outcome):
+        print(line)
+    return outcome.record is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
