@@ -202,10 +202,9 @@ def writing(database: Database) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except BaseException:
-        database.rollback()
-        raise
-    database.commit()
+        database.commit()
+    finally:
+        database.rollback()  # does nothing after a commit
 
 
 def _execute_all(database: Database, statements: str) -> None:
