@@ -154,6 +154,8 @@ def test_manifest_tells_where_a_mask_comes_from(label_studio, export, tmp_path):
         "pixel_size_nm": 0.25,
         "equipment": "TEM 2",
         "notices": [],
+        "import_record": None,
+        "original_sha256": None,
         "image_sha256": 0,
         "mask_sha256": 0,
         "exported_at": 0,
