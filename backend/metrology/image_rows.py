@@ -5,6 +5,7 @@ Every measurement reports the same rows whether it succeeds or not: silence is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,14 @@ from backend.metrology.readings import Reading, Scene, Variant
 from backend.metrology.recipe import Recipe, Rule
 from backend.metrology.results import MeasuredCD
 from backend.metrology.structures import Instance
+
+NOTES = frozenset(
+    {
+        "ambiguous_edge", "clipped", "crowded", "low_cnr", "max_shift", "no_edge", "no_seed",
+        "parts_differ", "poor_fit", "too_few_lines", "wrong_contrast",
+    }
+)  # fmt: skip
+"""Why a better tier gave no edge: the value stands on the next one, whose error it states."""
 
 _LEAST_GAP_PX = 1.0  # of a value and that of the label, before they disagree
 
@@ -88,17 +97,21 @@ def _filled(
 ) -> MeasuredCD:
     """Write a reading down; where it and the label disagree, the label's value is reported.
 
-    A fit that left the boundary somebody drew has most often settled on grain or a fringe.
+    A fit that left the boundary somebody drew has most often settled on grain, a fringe or the skin
+    of a grain of metal. Where it stays near, but further off than the label's own error, that
+    distance counts as uncertain: which of the two is right cannot be told from one image.
     """
     if label is not None and label is not reading and _disagree(reading, label):
         reading, flags = label, (*flags, *reading.flags, "label_gray_disagree")
-    flags = tuple(dict.fromkeys((*flags, *reading.flags)))
+    flags, u = tuple(dict.fromkeys((*flags, *reading.flags))), reading.u
+    if label is not None and label is not reading:
+        u = math.hypot(u, max(abs(reading.value - label.value) - label.u, 0.0))
     return replace(
         row,
-        status="flagged" if flags else "ok",
+        status="ok" if NOTES.issuperset(flags) else "flagged",
         value=reading.value,
         value_label=None if label is None else label.value,
-        u_value=reading.u,
+        u_value=u,
         unit=reading.unit,
         n_lines=reading.n_lines,
         std=reading.std,

@@ -16,6 +16,7 @@ from backend.arrays import UNLABELED
 from backend.metrology.bodies import WALLS, UnmeasurableError
 from backend.metrology.contours import interface_points
 from backend.metrology.frame import Frame, Limits, aligned, fragments
+from backend.metrology.gray_edges import gray_image
 from backend.metrology.image_rows import Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
@@ -42,7 +43,10 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
     region = _region(subject, recipe)
     frame = _frame(region, recipe, classes)
     region = replace(region, frame=frame)
-    tiers = Tiers(subject, recipe, frame, classes)
+    gray = None
+    if subject.gray is not None and not subject.no_gray:
+        gray = gray_image(subject.gray, subject.label_map, frame, recipe.edges)
+    tiers = Tiers(subject, recipe, frame, classes, gray)
     found = _find_all(tiers, region)
     views = _views(tiers, found)
     cds: list[MeasuredCD] = []
@@ -206,7 +210,7 @@ def _edges(found: Mapping[str, Sequence[Found]]) -> tuple[MeasuredEdge, ...]:
     edges = []
     for body in bodies:
         for name in EDGES:
-            curve = body.curves[name][0]
+            curve = body.seed[name]
             points = np.stack([curve.across, curve.along], axis=-1)[::_EDGE_STEP]
             points = points if name in WALLS else points[:, ::-1]
             points = body.frame.to_px(points[np.isfinite(points).all(axis=1)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from backend.metrology.expressions import Expression, Uncertain, parse_expression
+from backend.metrology.image_rows import NOTES
 from backend.metrology.recipe import Ratio
 from backend.metrology.results import MeasuredCD, Tier
 
@@ -76,7 +77,7 @@ def _row(rule: Ratio, expression: Expression, cds: Sequence[MeasuredCD]) -> Meas
     flags = (*flags, "partial") if partial else flags
     return _with(
         row,
-        status="flagged" if flags else "ok",
+        status="ok" if NOTES.issuperset(flags) else "flagged",
         value=result.value,
         value_label=value_label,
         u_value=result.u,

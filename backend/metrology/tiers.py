@@ -10,7 +10,9 @@ from backend.metrology.bodies import Body, EdgeName, settled
 from backend.metrology.contours import Field, label_field, probability_field
 from backend.metrology.films import SeedGauge
 from backend.metrology.frame import Frame
-from backend.metrology.readings import Scene
+from backend.metrology.gray_edges import GrayImage, gray_curve
+from backend.metrology.gray_films import GrayGauge
+from backend.metrology.readings import FilmGauge, Scene
 from backend.metrology.recipe import InterfaceBase, Recipe, StructureRule
 from backend.metrology.results import Tier
 from backend.metrology.seeds import Seeding, seed_body
@@ -45,12 +47,17 @@ class Tiers:
     recipe: Recipe
     frame: Frame
     classes: Mapping[str, int]  # index of each material
+    gray: GrayImage | None = None
     _fields: dict[tuple[str, ...], Field] = field(default_factory=dict, repr=False)
 
     @property
     def order(self) -> tuple[Tier, ...]:
         """The tiers in use, the best one first."""
-        has = {"gray": False, "prob": self.subject.probabilities is not None, "label": True}
+        has = {
+            "gray": self.gray is not None,
+            "prob": self.subject.probabilities is not None,
+            "label": True,
+        }
         return tuple(tier for tier in self.recipe.edges.prefer if has[tier])
 
     def field_of(self, materials: Sequence[str], tier: Tier) -> Field:
@@ -72,9 +79,18 @@ class Tiers:
         Raises:
             UnmeasurableError: It has no base or no top.
         """
-        by_tier = {tier: self._seed(instance, source, tier) for tier in {*self.order, "label"}}
-        seed = by_tier["prob" if "prob" in by_tier else "label"]
-        curves = {name: tuple(by_tier[tier].seed[name] for tier in self.order) for name in EDGES}
+        tiers: list[Tier] = [tier for tier in self.order if tier != "gray"] or ["label"]
+        by_tier: dict[Tier, Body] = {tier: self._seed(instance, source, tier) for tier in tiers}
+        seed = by_tier["prob" if "prob" in by_tier else tiers[0]]
+        curves = {
+            name: tuple(
+                gray_curve(self.gray, seed.seed[name], name)
+                if tier == "gray" and self.gray is not None
+                else by_tier[tier].seed[name]
+                for tier in self.order
+            )
+            for name in EDGES
+        }
         return settled(replace(seed, curves=curves, bases=source.bases), source.base)
 
     def label_body(self, instance: Instance, source: Source) -> Body:
@@ -100,14 +116,18 @@ class Tiers:
         self, bodies: Mapping[str, Sequence[Body]], nm_per_px: float | None, *, is_label: bool
     ) -> Scene:
         """All bodies, and what measures their films and pieces."""
-        tier: Tier = "label" if is_label else self.order[0]
-        gauge = SeedGauge(
+        seeds = [tier for tier in self.order if tier != "gray"]
+        tier: Tier = "label" if is_label or not seeds else seeds[0]
+        seed_gauge = SeedGauge(
             tier,
             lambda materials: self.field_of(materials, tier),
             self.classes,
             self.subject.label_map,
             self.recipe.edges.u_place_px,
         )
+        gauge: FilmGauge = seed_gauge
+        if self.gray is not None and "gray" in self.order and not is_label:
+            gauge = GrayGauge(seed_gauge, self.gray, self.classes)
         materials = {name: rule.materials for name, rule in self.recipe.structures.items()}
 
         def part_of(body: Body, material: str) -> Body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from backend.metrology.bodies import Body, UnmeasurableError
+from backend.metrology.bodies import WALLS, Body, UnmeasurableError
 from backend.metrology.curves import EdgeMean
 from backend.metrology.readings import (
     Band,
@@ -24,15 +24,22 @@ def measure_width(scene: Scene, body: Body, rule: Width, variant: Variant) -> di
     if rule.stat == "mean" or rule.at.sweep is None:
         fraction = variant.at_fraction
         return {"": width_in(body, band_at(rule.at, fraction, body, scene.nm_per_px))}
-    fractions = rule.at.sweep.fractions()
-    bands = [band_at(rule.at, fraction, body, scene.nm_per_px) for fraction in fractions]
+    bands = [band_at(rule.at, f, body, scene.nm_per_px) for f in rule.at.sweep.fractions()]
+    # the seed tells where: the greatest of many noisy fits would be too great
     choose = max if rule.stat == "max" else min
-    return {"": choose((width_in(body, band) for band in bands), key=lambda one: one.value)}
+    return {"": width_in(body, choose(bands, key=lambda band: _seed_width(body, band)))}
+
+
+def _seed_width(body: Body, band: Band) -> float:
+    left, right = (body.seed[side].mean(band.low, band.high) for side in WALLS)
+    if left is None or right is None:
+        raise UnmeasurableError("no_edge")
+    return right.across - left.across
 
 
 def width_in(body: Body, band: Band) -> Reading:
     """Mean width over a band."""
-    left, right = (body.mean(side, band.low, band.high) for side in ("left", "right"))
+    left, right = (body.mean(side, band.low, band.high) for side in WALLS)
     method, quality, flags = worst([left, right])
     lines = right.samples - left.samples
     reading = Reading(
@@ -68,7 +75,7 @@ def measure_gap(scene: Scene, body: Body, rule: Gap, variant: Variant) -> dict[s
     edges: list[EdgeMean] = []
     for one in (body, other):
         band = band_at(rule.at, variant.at_fraction, one, scene.nm_per_px)
-        edges += [one.mean(side, band.low, band.high) for side in ("left", "right")]
+        edges += [one.mean(side, band.low, band.high) for side in WALLS]
     left, right, next_left, next_right = edges
     if rule.kind == "pitch":
         start, end = (left.across + right.across) / 2, (next_left.across + next_right.across) / 2
@@ -86,8 +93,8 @@ def measure_distance(
     """From one structure to another: edge to edge, centre to centre, or inner margins."""
     band = band_at(rule.at, variant.at_fraction, body, scene.nm_per_px)
     other = _partner(scene, body, rule, band, variant.side)
-    ours = {side: body.mean(side, band.low, band.high) for side in ("left", "right")}
-    theirs = {side: other.mean(side, band.low, band.high) for side in ("left", "right")}
+    ours = {side: body.mean(side, band.low, band.high) for side in WALLS}
+    theirs = {side: other.mean(side, band.low, band.high) for side in WALLS}
     if rule.kind == "overlay":
         edges = [*ours.values(), *theirs.values()]
         start, end = (sum(e.across for e in two.values()) / 2 for two in (ours, theirs))

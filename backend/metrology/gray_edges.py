@@ -1,0 +1,229 @@
+"""Edges placed on gray values: seed curves → fits of the original intensities near them.
+
+A label or a model decides which boundary is meant; a fit may move it a little. What the two
+materials look like is read right beside the seed, so a fit that has settled on grain inside one
+of them shows a wrong contrast and is refused; the next tier is then believed, with a flag.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.arrays import LabelMap
+from backend.metrology.bodies import WALLS, EdgeName
+from backend.metrology.contours import Line, Points
+from backend.metrology.curves import Curve, EdgeLine, EdgeMean
+from backend.metrology.edge_fit import Plateau, SideFit, SideFitSettings, fit_side
+from backend.metrology.frame import Frame
+from backend.metrology.recipe import EdgeRules
+from backend.metrology.results import EdgeQuality, Point
+
+MAX_CHI2 = 4.0
+MAX_CLIPPED = 0.05  # of the pixels near an edge
+MIN_CONTRAST = 0.5  # of that of the two materials
+MAX_CONTRAST = 2.0
+LEAST_STRETCH_PX = 12.0  # fitted at once, however narrow the band: noise falls, shape hardly moves
+LEAST_SEGMENT_PX = 16.0
+LEAST_U_PX = 0.05  # blur that is no Gaussian, pixels that are no points
+_DEPTH_PX = 16.0  # how far from an edge the next one is looked for
+_SEED_OFF_PX = 2.0  # a drawn edge may be that wrong
+_SKIN_PX = 2.5  # beside an edge, blurred
+_PLATEAU_PX = 9.0
+_PLACES = 9  # along a stretch where its sides are looked at
+
+
+@dataclass(frozen=True)
+class GrayImage:
+    """The intensities of an image, and what labels say where."""
+
+    gray: NDArray[Any]  # (H, W)
+    label_map: LabelMap  # (H, W)
+    frame: Frame
+    rules: EdgeRules
+    darkest: float  # of the measured region: pixels there may be clipped
+    brightest: float
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    line: EdgeLine
+    middle: EdgeMean
+
+
+@dataclass(frozen=True)
+class GrayCurve(Curve):
+    """A seed curve whose stretches are fitted when they are asked for."""
+
+    image: GrayImage | None = None
+    edge: EdgeName = "left"
+    _kept: dict[tuple[float, float], _Fitted | str] = field(default_factory=dict, repr=False)
+
+    def mean(self, low: float, high: float) -> EdgeMean | None:
+        """Position of the fitted edge in the middle of a stretch."""
+        seed = super().mean(low, high)
+        fitted = self._fit(*self._widened(low, high))
+        if seed is None or isinstance(fitted, str):
+            return None
+        # single lines are those of the seed, moved onto the fit
+        return replace(fitted.middle, samples=seed.samples + fitted.middle.across - seed.across)
+
+    def line(self, low: float, high: float) -> EdgeLine | None:
+        """The fitted edge, if its parts agree with it."""
+        fitted = self._fit(low, high)
+        if isinstance(fitted, str) or self._parts_differ(low, high, fitted):
+            return None
+        return fitted.line
+
+    def why_not(self, low: float, high: float) -> tuple[str, ...]:
+        """The gate that a stretch did not pass."""
+        for ends in ((low, high), self._widened(low, high)):
+            fitted = self._kept.get(ends)
+            if isinstance(fitted, str):
+                return (fitted,)
+        return ("parts_differ",)
+
+    def _widened(self, low: float, high: float) -> tuple[float, float]:
+        """A stretch that is long enough for a fit, as far as the curve goes."""
+        middle, half = (low + high) / 2, max(high - low, LEAST_STRETCH_PX) / 2
+        known = self.along[np.isfinite(self.across)]
+        if not len(known):
+            return low, high
+        half = min(half, max(middle - known[0], 0.0), max(known[-1] - middle, 0.0))
+        return middle - half, middle + half
+
+    def _parts_differ(self, low: float, high: float, whole: _Fitted) -> bool:
+        """Whether thirds of a stretch lie elsewhere than the fit through all of it."""
+        step = (high - low) / 3
+        if step < LEAST_SEGMENT_PX:
+            return False
+        for number in range(3):
+            part = self._fit(low + number * step, low + (number + 1) * step)
+            if isinstance(part, str):
+                return True
+            middle = low + (number + 0.5) * step
+            gap = part.middle.across - whole.line.across(middle)
+            seed = self.at(np.linspace(middle - step / 2, middle + step / 2, 20))
+            rough = float(np.nanstd(seed)) + 1
+            if abs(gap) > 3 * part.middle.u + rough:
+                return True
+        return False
+
+    def _fit(self, low: float, high: float) -> _Fitted | str:
+        if (low, high) not in self._kept:
+            self._kept[low, high] = self._fit_now(low, high)
+        return self._kept[low, high]
+
+    def _fit_now(self, low: float, high: float) -> _Fitted | str:
+        image, along = self.image, np.linspace(low, high, 41)
+        across = self.at(along)
+        known = np.isfinite(across)
+        if image is None or np.count_nonzero(known) < len(known) // 2 or high <= low:
+            return "no_seed"
+        slope, offset = np.polyfit(along[known], across[known], 1)
+        ends = self._pixels(np.array([low, high]), offset + slope * np.array([low, high]))
+        seed: tuple[Point, Point] = (
+            (float(ends[0, 0]), float(ends[0, 1])),
+            (float(ends[1, 0]), float(ends[1, 1])),
+        )
+        beside = look_beside(image, *seed)
+        if isinstance(beside, str):
+            return beside
+        fit = fit_side(image.gray, *seed, beside)
+        if isinstance(fit, str):
+            return fit
+        refused = refusal(image, fit, beside)
+        return refused or self._described(fit, low, high)
+
+    def _pixels(self, along: Line, across: Line) -> Points:
+        uv = np.stack([across, along] if self.edge in WALLS else [along, across], axis=-1)
+        assert self.image is not None  # noqa: S101  (a curve without an image fits nothing)
+        return self.image.frame.to_px(uv)
+
+    def _described(self, fit: SideFit, low: float, high: float) -> _Fitted:
+        assert self.image is not None  # noqa: S101
+        ends = self.image.frame.to_uv(np.array([fit.start, fit.end]))
+        along, across = (ends[:, ::-1] if self.edge in WALLS else ends).T
+        slope = float((across[1] - across[0]) / (along[1] - along[0]))
+        offset = float(across[0] - slope * along[0])
+        u = math.hypot(fit.u_px(), LEAST_U_PX)
+        u_slope = math.hypot(math.sqrt(fit.covariance[1, 1]), LEAST_U_PX / (high - low))
+        quality = EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red)
+        middle = offset + slope * (low + high) / 2
+        return _Fitted(
+            EdgeLine(slope, offset, u_slope, "gray", quality),
+            EdgeMean(middle, u, np.array([middle]), "gray", quality),
+        )
+
+
+def gray_curve(image: GrayImage, seed: Curve, edge: EdgeName) -> GrayCurve:
+    """The curve that refines a seed."""
+    return GrayCurve(seed.along, seed.across, "gray", seed.error, image=image, edge=edge)
+
+
+def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings | str:
+    """What the materials on both sides of a seed look like, and how much room they have.
+
+    Returns:
+        Settings of the fit, or the flag that says why none is possible.
+    """
+    steps = np.arange(1.0, _DEPTH_PX, 0.5)
+    first, last = np.array(start), np.array(end)
+    along = (last - first) / np.hypot(*(last - first))
+    right = np.array([along[1], -along[0]])
+    places = first + np.linspace(0.05, 0.95, _PLACES)[:, None] * (last - first)
+    sides, rooms = [], []
+    for direction in (-right, right):
+        points = places[:, None] + steps[None, :, None] * direction
+        rows, columns = (
+            np.clip(np.rint(points[..., axis]).astype(int), 0, image.gray.shape[axis] - 1)
+            for axis in (0, 1)
+        )
+        labels = image.label_map[rows, columns]
+        beyond = steps >= _SEED_OFF_PX
+        inner = labels[:, beyond][:, 0]
+        material = int(np.bincount(inner).argmax())
+        leaves = (labels != material) & beyond
+        room = np.where(leaves.any(axis=1), steps[leaves.argmax(axis=1)], np.inf)
+        room_px = float(np.percentile(room, 20, method="lower"))
+        deep = (steps >= _SKIN_PX) & (steps <= min(_PLATEAU_PX, max(room_px - 1.5, _SKIN_PX)))
+        values = image.gray[rows, columns][:, deep].astype(float)
+        level = float(np.median(values))
+        spread = 1.4826 * float(np.median(np.abs(values - level)))
+        sides.append((material, Plateau(level, spread)))
+        rooms.append(room_px)
+        clipped = (values <= image.darkest) | (values >= image.brightest)
+        if clipped.mean() > MAX_CLIPPED:
+            return "clipped"
+    if sides[0][0] == sides[1][0]:
+        return "no_seed"
+    settings = SideFitSettings(image.rules.window_px, (rooms[0], rooms[1]))
+    return replace(settings, left=sides[0][1], right=sides[1][1])
+
+
+def refusal(image: GrayImage, fit: SideFit, beside: SideFitSettings) -> str:
+    """The first gate that a fit does not pass, "" if it passes all."""
+    if fit.cnr < image.rules.min_cnr:
+        return "low_cnr"
+    if fit.shift_px > image.rules.max_shift_px:
+        return "max_shift"
+    if fit.chi2_red > MAX_CHI2:
+        return "poor_fit"
+    if beside.left is not None and beside.right is not None:
+        expected = beside.right.gray - beside.left.gray
+        share = (fit.right_gray - fit.left_gray) / expected if expected else 0.0
+        if not MIN_CONTRAST <= share <= MAX_CONTRAST:
+            return "wrong_contrast"
+    return ""
+
+
+def gray_image(
+    gray: NDArray[Any], label_map: LabelMap, frame: Frame, rules: EdgeRules
+) -> GrayImage:
+    """Intensities with the values at which a detector may have clipped."""
+    darkest, brightest = float(gray.min()), float(gray.max())
+    return GrayImage(gray, label_map, frame, rules, darkest, brightest)

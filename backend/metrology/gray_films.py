@@ -1,0 +1,96 @@
+"""Films placed on gray values: both interfaces in one fit, seeded by labels or probabilities.
+
+The fit tells the mean thickness. How it scatters from ray to ray is what the seed shows, so least,
+greatest and standard deviation keep the seed's error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from backend.metrology.edge_fit import Plateau
+from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
+from backend.metrology.films import SeedGauge
+from backend.metrology.gray_edges import LEAST_U_PX, MAX_CHI2, GrayImage
+from backend.metrology.readings import FilmReading, Site
+from backend.metrology.recipe import Thickness
+from backend.metrology.results import EdgeQuality, Point
+
+_BLUR_PX = 1.5  # of an image, until an edge tells it: a thick film is six of them
+_LEAST_KNOWN = 5  # rays
+
+
+@dataclass(frozen=True)
+class GrayGauge:
+    """Measures films on gray values where these allow it, and as its seed does elsewhere."""
+
+    seed: SeedGauge
+    image: GrayImage
+    classes: Mapping[str, int]
+    _own_gray: dict[str, Plateau | None] = field(default_factory=dict, repr=False)
+
+    def __call__(self, rule: Thickness, site: Site) -> FilmReading:
+        """Thickness on each ray."""
+        seed = self.seed(rule, site)
+        known = np.isfinite(seed.thickness)
+        if np.count_nonzero(known) < _LEAST_KNOWN:
+            return seed
+        ends, scale = _seed_line(site, seed)
+        thickness = float(seed.thickness[known].mean()) / scale
+        settings = FilmFitSettings(self.image.rules.window_px, film_gray=self._film_gray(rule))
+        fit = fit_film(self.image.gray, *ends, thickness, settings)
+        flag = fit if isinstance(fit, str) else self._refusal(fit, thickness)
+        if flag or isinstance(fit, str):
+            return replace(seed, flags=(*seed.flags, flag))
+        moved = fit.thickness_px * scale - float(seed.thickness[known].mean())
+        return FilmReading(
+            seed.thickness + moved,
+            math.hypot(fit.u_px * scale, LEAST_U_PX),
+            seed.u_ray,
+            "gray",
+            seed.lower,
+            EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red),
+            seed.flags,
+        )
+
+    def _film_gray(self, rule: Thickness) -> Known | None:
+        """The film's own gray level: the recipe's, or read where it is thick."""
+        if rule.film_gray is None:
+            return None
+        if rule.film_gray != "auto":
+            return Known(float(rule.film_gray))
+        if rule.film not in self._own_gray:
+            film = self.image.label_map == self.classes[rule.film]
+            self._own_gray[rule.film] = thick_gray(self.image.gray, film, _BLUR_PX)
+        plateau = self._own_gray[rule.film]
+        return None if plateau is None else Known(plateau.gray, plateau.spread)
+
+    def _refusal(self, fit: FilmFit, thickness_px: float) -> str:
+        if fit.cnr < self.image.rules.min_cnr:
+            return "low_cnr"
+        if fit.chi2_red > MAX_CHI2:
+            return "poor_fit"
+        if abs(fit.thickness_px - thickness_px) > self.image.rules.max_shift_px:
+            return "max_shift"
+        return ""
+
+
+def _seed_line(site: Site, seed: FilmReading) -> tuple[tuple[Point, Point], float]:
+    """Ends of a film's first interface, the film to the right; isotropic px per px across it."""
+    rays, known = site.rays(), np.isfinite(seed.lower)
+    slope, offset = np.polyfit(rays[known], seed.lower[known], 1)
+    along = np.array([rays[0], rays[-1]])
+    first, last = site.to_px(offset + slope * along, along)
+    across = site.to_px(np.array([1.0]), np.zeros(1))[0] - site.to_px(np.zeros(1), np.zeros(1))[0]
+    walk = last - first
+    if walk[1] * across[0] - walk[0] * across[1] < 0:  # the film must lie to the right
+        first, last = last, first
+    ends: tuple[Point, Point] = (
+        (float(first[0]), float(first[1])),
+        (float(last[0]), float(last[1])),
+    )
+    return ends, 1 / float(np.hypot(*across))
