@@ -9,7 +9,7 @@ from PIL import Image
 
 from backend.errors import InvalidImageError
 from backend.microscope.tiff_files import read_tiff
-from backend.microscope.tiff_tags import FEI_XML
+from backend.microscope.tiff_tags import FEI_XML, read_tags
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (40, 48), dtype=np.uint16)
 RENDERING = np.zeros((40, 48, 3), np.uint8)
@@ -115,3 +115,26 @@ def test_half_a_file_is_refused(tmp_path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(InvalidImageError):
         read_tiff(path)
+
+
+ZEISS_TEXT = """AP_WIDTH\r\nWidth = 9.6 nm\r\nAP_HEIGHT\r\nHeight = 8.0 nm\r\n
+AP_PIXEL_SIZE\r\nPixel Size = 99.0 nm\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 200.0 pm\r\n"""
+FEI_TEXT = "[Beam]\r\nBeam=EBeam\r\n[Scan]\r\nPixelWidth=2e-10\r\nPixelHeight=2e-10\r\n"
+TESCAN_TEXT = "[MAIN]\r\nPixelSizeX=2.0E-10\r\nPixelSizeY=2.0E-10\r\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(34118, ZEISS_TEXT), (34680, FEI_TEXT), (34682, FEI_TEXT), (50431, TESCAN_TEXT),
+     (34683, "<M><BinaryResult><PixelSize><X unit='m'>2e-10</X></PixelSize></BinaryResult></M>")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["s", "B"])
+def test_tags_of_makers_are_read_as_they_lie_in_the_file(tmp_path, code, text, kind):
+    """As text or as bytes, through tifffile's parser: 0.2 nm each."""
+    content = text if kind == "s" else text.encode("latin-1")
+    tag = (code, kind, 0 if kind == "s" else len(content), content, True)
+    (read,) = read_tiff(write(tmp_path, (IMAGE, {"extratags": [tag]})))
+    reading = read_tags(read.tags)
+    assert reading.scales
+    for scale in reading.scales:
+        assert (scale.nm_per_px_x, scale.nm_per_px_y) == pytest.approx((0.2, 0.2))
