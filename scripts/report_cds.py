@@ -16,6 +16,9 @@ from pathlib import Path
 from backend.metrology.browsing import write_snapshot
 from backend.metrology.database import open_database
 
+PATIENCE = "--setting sql_time_limit_ms 10000 --setting facet_time_limit_ms 3000"
+"""Pairing tens of thousands of CDs takes Datasette seconds; it gives up after one."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Write the report; 0 if it worked, 1 if a file cannot be written, 2 after a mistake."""
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
             print(write_report(database, options.database, options.out, wanted))
             if options.browse:
                 copy, metadata = write_snapshot(database, options.database, options.out / "browse")
-                print(f"datasette -i {copy} -m {metadata}")
+                print(f"datasette -i {copy} -m {metadata} {PATIENCE}")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, ValueError | FileNotFoundError) else 1

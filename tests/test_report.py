@@ -82,7 +82,7 @@ def test_script_writes_the_report_and_tells_how_to_browse(tmp_path, capsys):
 
     page, command = capsys.readouterr().out.splitlines()
     assert Path(page).exists()
-    _, _, copy, _, metadata = command.split()
+    copy, metadata = command.split()[2], command.split()[4]
     assert Path(copy).exists()
     assert Path(metadata).exists()
 

@@ -67,7 +67,7 @@ CREATE TABLE edges (id TEXT PRIMARY KEY,
 CREATE TABLE reviews (id TEXT PRIMARY KEY, run_id TEXT NOT NULL, measurement_id TEXT,
   reviewer TEXT NOT NULL, verdict TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL) STRICT;
 CREATE INDEX runs_image ON runs(image_id);
-CREATE INDEX measurements_run ON measurements(run_id);
+CREATE INDEX measurements_run ON measurements(run_id, measurement, side);
 CREATE INDEX measurement_stats_run ON measurement_stats(run_id);
 CREATE INDEX edges_run ON edges(run_id)
 """
