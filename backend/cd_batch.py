@@ -67,7 +67,7 @@ def check_batch(measurables: Iterable[Measurable], setup: Setup) -> Iterator[str
         except (ValueError, OSError) as error:
             yield f"{measurable.name}: {error}"
             continue
-        height, width = image.pixels.shape
+        height, width = image.shape
         size = scale.calibration.nm_per_px if scale.calibration else None
         known = f"{size:.5g} nm ({scale.calibration.source})" if scale.calibration else "not known"
         gray = f"not used, {image.no_gray}" if image.no_gray else "linear"

@@ -16,6 +16,7 @@ from backend.errors import InvalidDatasetError
 from backend.learning.dataset_legend import read_json_object, read_manifest, read_materials
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
+from backend.microscope.import_record import PICTURES, RECORDS, find_record
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dm3", ".dm4", ".emd", ".ser"}
 TRUTH, ORIGINALS = "truth", "originals"
@@ -26,7 +27,8 @@ class Measurable:
     """An image to measure, and where its labels are."""
 
     name: str
-    image: Path  # the microscope's own file if there is one, else the picture that was labeled
+    image: Path  # the microscope's own file if it is at hand, else the picture that was labeled
+    record: Path | None = None  # of its import, which kept the microscope's intensities
     materials: tuple[str, ...] = ()  # in the order of the classes
     mask: Path | None = None  # class index per pixel
     probabilities: Path | None = None  # of a model: (C, H, W), a NumPy file
@@ -44,8 +46,8 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
 
     Args:
         folder: With images/, masks/ and legend.json, or with truth/ that names the materials.
-        originals: Where the microscope's own files lie, under the names of the images. By default
-            in originals/ of the folder, if it exists.
+        originals: The folder images were imported to, or where the microscope's own files lie
+            under the names of the images. By default originals/ of the folder, if it exists.
 
     Raises:
         InvalidDatasetError: There is no image, a material's name is not known, or a file is not as
@@ -56,21 +58,23 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
         raise InvalidDatasetError(f"{folder} holds no {IMAGES}/*.png: give the folder of an export")
     materials = read_materials(folder / LEGEND)
     entries = read_manifest(folder / MANIFEST)
-    native = _by_stem(originals or folder / ORIGINALS)
+    is_imported = originals is not None and (originals / RECORDS).is_dir()
+    native = {} if is_imported else _by_stem(originals or folder / ORIGINALS)
     found = []
     for picture in pictures:
         mask, entry = folder / MASKS / picture.name, entries.get(picture.stem, {})
-        _check_hash(picture, entry.get("image_sha256"))
-        _check_hash(mask, entry.get("mask_sha256"))
+        digest = _checked_hash(picture, entry.get("image_sha256"))
+        _checked_hash(mask, entry.get("mask_sha256"))
         image = native.get(picture.stem, picture)
         found.append(
             Measurable(
                 picture.stem,
                 image,
+                find_record(originals, digest) if originals and is_imported else None,
                 materials or _true_materials(folder, picture.stem),
                 mask,
                 scale=_told_scale(entry),
-                picture=None if image == picture else picture,
+                picture=picture,
                 task=entry.get("task"),
                 annotation=entry.get("annotation"),
                 annotator=entry.get("annotator_title") or entry.get("annotator"),
@@ -108,7 +112,13 @@ def masked_measurables(images: Sequence[Path], masks: Path) -> list[Measurable]:
         )
     materials = read_materials(legend)
     return [
-        Measurable(path.stem, path, materials, masks / f"{path.stem}.png" if is_folder else masks)
+        Measurable(
+            path.stem,
+            path,
+            _record_of(path),
+            materials,
+            masks / f"{path.stem}.png" if is_folder else masks,
+        )
         for path in paths
     ]
 
@@ -119,18 +129,19 @@ def bare_measurables(images: Sequence[Path]) -> list[Measurable]:
     Raises:
         InvalidDatasetError: There is none, or two have the same name.
     """
-    return [Measurable(path.stem, path) for path in image_files(images)]
+    return [Measurable(path.stem, path, _record_of(path)) for path in image_files(images)]
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
-    """The files given, and the images in the folders given.
+    """The files given, and the images in the folders given; of an import folder its pictures.
 
     Raises:
         InvalidDatasetError: There is none, or two have the same name.
     """
     paths: list[Path] = []
     for path in given:
-        paths += sorted(_by_stem(path).values()) if path.is_dir() else [path]
+        folder = path / PICTURES if (path / RECORDS).is_dir() else path
+        paths += sorted(_by_stem(folder).values()) if path.is_dir() else [path]
     if not paths:
         raise InvalidDatasetError("there is no image: name image files, or folders with some")
     names = [path.stem for path in paths]
@@ -147,13 +158,21 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in reversed(ordered)}
 
 
-def _check_hash(path: Path, expected: Any) -> None:  # noqa: ANN401
-    """Refuse a file that is not the one the manifest tells of."""
-    if expected and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+def _record_of(picture: Path) -> Path | None:
+    """The record of an import that made this picture."""
+    record = picture.parent.parent / RECORDS / f"{picture.stem}.json"
+    return record if picture.parent.name == PICTURES and record.is_file() else None
+
+
+def _checked_hash(path: Path, expected: Any) -> str:  # noqa: ANN401
+    """Hash of a file; refuse one that is not what the manifest tells of."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    if expected and digest and digest != expected:
         raise InvalidDatasetError(
-            f"{path} was changed after its export: export again, so that it is known whose "
-            "labels are measured"
+            f"{path} was changed after its export: export again, so that it is known whose labels "
+            "are measured"
         )
+    return digest
 
 
 def _true_materials(folder: Path, name: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from backend.arrays import UNLABELED, LabelMap, Probabilities
 from backend.errors import InvalidImageError
+from backend.intensities import Intensities, of_file, of_import
 from backend.learning.labeled_images import read_mask
 from backend.measurables import Measurable
 from backend.metrology.measure import measure_image
@@ -27,7 +28,8 @@ from backend.metrology.records import ImageRecord, Run, RunSource, path_beside
 from backend.metrology.results import Measured
 from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
-from backend.microscope.importers import ImportedImage, ImportOptions, import_file
+from backend.microscope.import_record import load_imported
+from backend.microscope.importers import ImportOptions, import_file
 from backend.microscope.scale import Scale, choose_scale
 
 ENGINE_VERSION = "1"
@@ -122,7 +124,7 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
         )
     subject = _subject(measurable, image, scale)
     measured = measure_image(subject, setup.recipe)
-    flags = tuple(dict.fromkeys((*measured.flags, *scale.flags, *_passed_on(image))))
+    flags = tuple(dict.fromkeys((*measured.flags, *scale.flags)))
     status = measured.status
     if status == "ok" and "scale_conflict" in flags:
         status = "review"
@@ -138,7 +140,7 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
     return Finished(run, finished, time.perf_counter() - started)
 
 
-def read_image(measurable: Measurable, setup: Setup) -> tuple[ImportedImage, Scale]:
+def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale]:
     """Read the intensities of an image, and choose among all pixel sizes that are told.
 
     Raises:
@@ -146,16 +148,15 @@ def read_image(measurable: Measurable, setup: Setup) -> tuple[ImportedImage, Sca
         OSError: It cannot be read.
     """
     told = [scale for scale in (setup.scale, measurable.scale) if scale]
-    (image,) = import_file(measurable.image, ImportOptions(scale=told[0] if told else None))
-    return image, choose_scale((*image.scale.found, *told[1:]))
+    if measurable.record:
+        loaded = load_imported(measurable.record)
+        image = of_import(loaded, measurable.record.parent.parent)
+        return image, choose_scale((*image.scales, *told), any_size=True)
+    (imported,) = import_file(measurable.image, ImportOptions(scale=told[0] if told else None))
+    return of_file(imported), choose_scale((*imported.scale.found, *told[1:]))
 
 
-def _passed_on(image: ImportedImage) -> Iterator[str]:
-    """Flags of the file that concern values."""
-    yield from (flag for flag in image.flags if flag == "clipped")
-
-
-def _subject(measurable: Measurable, image: ImportedImage, scale: Scale) -> Subject:
+def _subject(measurable: Measurable, image: Intensities, scale: Scale) -> Subject:
     no_gray = "clipped" if "clipped" in image.flags else image.no_gray
     probabilities = _probabilities(measurable)
     if probabilities is None:
@@ -182,11 +183,11 @@ def _probabilities(measurable: Measurable) -> Probabilities | None:
     return np.asarray(stored, np.float32)
 
 
-def _label_map(measurable: Measurable, image: ImportedImage) -> LabelMap:
+def _label_map(measurable: Measurable, image: Intensities) -> LabelMap:
     """The drawn labels, on the grid of the image."""
     if measurable.mask is None:
         raise InvalidImageError("it has no labels: give masks, or a model")
-    label_map = read_mask(measurable.mask, measurable.image, image.pixels.shape)
+    label_map = read_mask(measurable.mask, measurable.image, image.shape)
     classes = np.unique(label_map[label_map != UNLABELED])
     if len(classes) and classes[-1] >= len(measurable.materials):
         raise InvalidImageError(
@@ -196,17 +197,17 @@ def _label_map(measurable: Measurable, image: ImportedImage) -> LabelMap:
     return label_map
 
 
-def _image_record(measurable: Measurable, image: ImportedImage, database: Path) -> ImageRecord:
+def _image_record(measurable: Measurable, image: Intensities, database: Path) -> ImageRecord:
     acquisition = image.acquisition
     picture = measurable.picture
     return ImageRecord(
         name=measurable.name,
         path_rel=path_beside(database, measurable.image),
         file_sha256=image.file_sha256,
-        shape=(image.pixels.shape[0], image.pixels.shape[1]),
+        shape=image.shape,
         dataset=image.dataset,
         label_png_sha256=hashlib.sha256(picture.read_bytes()).hexdigest() if picture else None,
-        bit_depth=8 * image.pixels.dtype.itemsize,
+        bit_depth=image.bit_depth,
         mode=None if acquisition.mode == "unknown" else acquisition.mode,
         instrument=acquisition.instrument or measurable.instrument,
         voltage_kv=acquisition.voltage_kv,

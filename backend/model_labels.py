@@ -15,7 +15,6 @@ from backend.measurables import Measurable
 from backend.measuring import Setup, read_image
 from backend.metrology.records import ModelRecord
 from backend.microscope.images import to_gray
-from backend.microscope.labeling_picture import draw_labeling_picture
 
 
 def published_materials(registry: Path) -> tuple[str, ...]:
@@ -62,10 +61,9 @@ def segmented(
         except (InvalidImageError, OSError):
             yield measurable
             continue
-        picture = draw_labeling_picture(image.pixels, image.databar_rows)  # as it learned from
         path = folder / f"{number}.npy"
-        shape = (len(card.materials), *image.pixels.shape)
+        shape = (len(card.materials), *image.shape)
         stored = np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call] # NumPy's
-        segment(network, to_gray(picture.pixels), stored)
+        segment(network, to_gray(image.picture), stored)
         stored.flush()
         yield replace(measurable, materials=card.materials, probabilities=path, model=record)

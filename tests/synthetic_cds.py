@@ -1,4 +1,4 @@
-"""A folder of synthetic gates with a recipe that names their materials, for tests of measuring."""
+"""A folder of synthetic gates with a recipe for them, for tests of measuring."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from backend.microscope.synthetic import make_image
 from backend.microscope.synthetic_files import save_image
 
 RECIPE = Path(__file__).parents[1] / "backend" / "metrology" / "recipes" / "dram_gate.yaml"
-_LABELS = {"Si substrate": "Si", "Gate metal": "Metal", "Spacer": "Nitride"}
 
 
 def write_recipe(folder, *replacements):
-    """Write the gate recipe for the materials of the generator."""
+    """Write the gate recipe, changed."""
     text = RECIPE.read_text("utf-8")
-    for old, new in (*_LABELS.items(), *replacements):
+    for old, new in replacements:
         assert old in text
         text = text.replace(old, new)
     path = folder / "gate.yaml"

@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 from synthetic_cds import write_gates, write_recipe
 
-from backend.measurables import dataset_measurables
+from backend.measurables import dataset_measurables, masked_measurables
 from backend.measuring import Failed, Finished, Setup, measure, measure_all, read_image
 from backend.metrology.recipe_file import load_recipe
+from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
+from backend.microscope.import_record import save_import
+from backend.microscope.importers import import_file
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,29 @@ def test_gamma_keeps_gray_values_out(tmp_path):
     assert (image.no_gray, scale.calibration.source) == ("unknown_gamma", "sidecar")
 
 
+def test_an_imported_image_brings_its_intensities(gates, tmp_path):
+    """An export names the picture by its hash; the record has the rest."""
+    folder, image, setup = gates
+    (original,) = import_file(folder / "originals" / "gate_A_0.tif")
+    record = save_import(original, tmp_path / "imported")
+    picture = tmp_path / "imported" / record["picture"]["path"]
+    for part, source in (("images", picture), ("masks", folder / "masks" / "gate_A_0.png")):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        (tmp_path / "set" / part / "task.png").write_bytes(source.read_bytes())
+    (tmp_path / "set" / "legend.json").write_text(json.dumps({"materials": image.materials}))
+    (exported,) = dataset_measurables(tmp_path / "set", tmp_path / "imported")
+    (named,) = masked_measurables([picture], tmp_path / "set" / "masks" / "task.png")
+    for measurable in (exported, named):
+        intensities, scale = read_image(measurable, setup)
+        assert np.array_equal(intensities.pixels, image.image)
+        assert scale.calibration.source == "metadata"
+        assert intensities.file_sha256 == original.file_sha256
+    found = measure(exported, setup)
+    assert found.run.image.id == measure(dataset_measurables(folder)[0], setup).run.image.id
+    (elsewhere,) = dataset_measurables(tmp_path / "set", tmp_path / "elsewhere")
+    assert elsewhere.record is None
+
+
 def test_another_grid_or_legend_is_refused(gates, tmp_path):
     """A resized mask would measure edges where they are not."""
     folder, _, setup = gates
@@ -124,8 +150,6 @@ def test_another_grid_or_legend_is_refused(gates, tmp_path):
 
 def test_probabilities_are_measured_as_a_model_s(gates, tmp_path):
     """Certain ones give what the labels gave, and the run names the model."""
-    from backend.metrology.records import ModelRecord
-
     folder, image, setup = gates
     (measurable,) = dataset_measurables(folder)
     path = tmp_path / "p.npy"

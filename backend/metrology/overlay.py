@@ -177,7 +177,8 @@ def _look_up(image: Mapping[str, Any], database: Path) -> tuple[NDArray[np.uint8
         gray = to_gray(found.pixels)
     except (OSError, ValueError, ImportError):
         return blank, f"image {image['path_rel']} not found or not readable"
-    if found.file_sha256 != image["file_sha256"] or gray.shape != blank.shape:
+    hashes = image["file_sha256"], image["label_png_sha256"]  # an import keeps its picture only
+    if found.file_sha256 not in hashes or gray.shape != blank.shape:
         return blank, f"image {image['path_rel']} is no longer the one that was measured"
     return np.round(gray * 255).astype(np.uint8), ""
 
