@@ -17,7 +17,8 @@ from backend.metrology.robust_fit import Solution
 from backend.metrology.strips import Strip
 
 Floats = NDArray[np.float64]
-_PERFECT = 1e-9  # of the gray values' range: an image without noise
+_LEAST_NOISE = 0.005  # of the gray values' range: in a cleaner image, pixels that are no points
+# would count as misfit
 _MIN_PIXELS = 20  # to tell a noise level from
 
 
@@ -39,17 +40,16 @@ def assess(strip: Strip, solution: Solution, plateau: NDArray[np.bool_], key: in
         plateau: Which of the valid pixels no edge reaches. Shape (N,).
         key: The parameter whose scatter from line to line tells how much noise is alike.
     """
-    parameters, pixels = solution.jacobian.shape
+    parameters = len(solution.parameters)
     residuals = _on_grid(strip, solution.residuals)
     on_plateau = np.zeros(strip.valid.shape, dtype=bool)
     on_plateau[strip.valid] = plateau if plateau.sum() >= _MIN_PIXELS else True
-    noise = _scatter_along(residuals, on_plateau)
-    squares = float(solution.weights @ solution.residuals**2)
+    least = _LEAST_NOISE * float(np.ptp(strip.values[strip.valid]))
+    noise = max(_scatter_along(residuals, on_plateau), least)
     inverse = solution.inverse_normal()
-    if noise <= _PERFECT * np.ptp(strip.values[strip.valid]):  # the model's own misfit is left
-        noise = float(np.sqrt(squares / pixels))
     if noise == 0:
         return FitQuality(0.0, 0.0, np.zeros_like(inverse))
+    squares = float(solution.weights @ solution.residuals**2)
     chi2_red = squares / max(float(solution.weights.sum()) - parameters, 1.0) / noise**2
     alike = _line_inflation(strip, solution, inverse[key], noise**2 * inverse[key, key])
     profile = _profile_misfit(residuals, strip.valid, noise, parameters)
