@@ -1,0 +1,85 @@
+"""Give measured images another pixel size: new rows in nm, without measuring again.
+
+    python scripts/rescale_cds.py --database cds.db gate_1 --nm-per-px 0.21 --note "certificate 7"
+    python scripts/rescale_cds.py --database cds.db --all --factor 1.03 --note "Si lattice, 5 March"
+
+The old rows stay. A recipe that places something by nanometres has to be measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from backend.metrology.database import CdDatabase, get_row, open_database
+from backend.metrology.rescaling import rescale
+from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rescale; 0 if all runs were, 1 if some have to be measured again, 2 after a mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        with closing(open_database(options.database, create=False)) as database:
+            runs = _runs(database, None if options.all else options.images)
+            refused = sum(not _rescaled(database, run, options) for run in runs)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(runs) - refused} of {len(runs)} runs rescaled")
+    return 1 if refused else 0
+
+
+def _rescaled(database: CdDatabase, run: str, options: argparse.Namespace) -> bool:
+    try:
+        new = rescale(database, run, _calibration(database, run, options))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return False
+    print(f"{run} -> {new}")
+    return True
+
+
+def _runs(database: CdDatabase, images: Sequence[str] | None) -> list[str]:
+    """The newest run of each image, recipe and source; of these images, or of all."""
+    query = "SELECT DISTINCT run_id, image FROM measurement_latest"
+    found: dict[str, str] = dict(database.execute(query).fetchall())
+    wanted = set(found.values()) if images is None else set(images)
+    lost = sorted(wanted - set(found.values()))
+    if lost or not wanted:
+        raise ValueError(f"no image {', '.join(lost)} was measured: name images, or give --all")
+    return sorted(run for run, image in found.items() if image in wanted)
+
+
+def _calibration(database: CdDatabase, run: str, options: argparse.Namespace) -> Calibration:
+    if options.nm_per_px:
+        x, y = options.nm_per_px[0], options.nm_per_px[-1]
+    else:
+        scale = get_row(database, "runs", run)["calibration_id"]
+        if scale is None:
+            raise ValueError(f"run {run} has no pixel size to multiply: give --nm-per-px")
+        old = get_row(database, "calibrations", scale)
+        x, y = (options.factor * old[f"nm_per_px_{axis}"] for axis in "xy")
+    return Calibration(x, y, options.source, options.u, options.note, created_by="rescale_cds.py")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Give measured images another pixel size.")
+    add = parser.add_argument
+    add("images", nargs="*", help="names of measured images")
+    add("--all", action="store_true", help="all images")
+    add("--database", type=Path, required=True, help="SQLite file of measure_cds.py")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--nm-per-px", type=float, nargs="+", help="pixel size, or two for x and y")
+    size.add_argument("--factor", type=float, help="times the pixel size used before")
+    add("--note", required=True, help="where the pixel size is known from")
+    add("--source", choices=["manual", "scale_bar", "lattice", "pitch"], default="manual")
+    add("--u", type=float, default=REL_UNCERTAINTY, help="1 sigma of it, 0.05 is 5 %%")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

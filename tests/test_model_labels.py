@@ -1,0 +1,56 @@
+"""Images that nobody annotated get the probabilities of the shared model that serves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_cds import write_gates, write_recipe
+
+from backend.errors import RegistryError
+from backend.learning.networks import build_network
+from backend.learning.registry import ModelCard, Registry
+from backend.measurables import bare_measurables
+from backend.measuring import Setup, measure
+from backend.metrology.recipe_file import load_recipe
+from backend.model_labels import published_materials, segmented
+
+MATERIALS = ("Si", "Oxide", "Nitride", "Metal")
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """A registry in which a network that has learned nothing is published."""
+    models = Registry(tmp_path / "models")
+    card = ModelCard("2026-01-01T00:00:00", MATERIALS, None, {}, {})
+    models.publish(models.add(build_network(len(MATERIALS), "random"), card).version)
+    return tmp_path / "models"
+
+
+def test_images_are_segmented_as_they_are_asked_for(registry, tmp_path):
+    """The run says which model; what it does not find is missing, not guessed."""
+    write_gates(tmp_path, side=128)
+    setup = Setup(load_recipe(write_recipe(tmp_path)), tmp_path / "cds.db")
+    (bare,) = bare_measurables([tmp_path / "originals"])
+    damaged = tmp_path / "damaged.tif"
+    damaged.write_bytes(b"II*\0")
+    lost = replace(bare, name="lost", image=damaged)
+
+    first, second = segmented([lost, bare], registry, tmp_path, setup)
+
+    assert first == lost  # measuring it fails for the same reason
+    assert second.materials == published_materials(registry) == MATERIALS
+    stored = np.load(second.probabilities)
+    assert (stored.shape, stored.dtype) == ((4, 128, 128), np.float16)
+    assert np.allclose(stored.sum(axis=0), 1, atol=0.01)
+    found = measure(second, setup)
+    assert found.run.source.kind == "inference"
+    assert found.run.source.model.version == "v0001"
+    assert sum(cd.measurement == "gate_mcd" for cd in found.measured.cds) >= 2  # as expected
+    with pytest.raises(ValueError, match=r"\w"):
+        measure(first, setup)
+
+
+def test_without_a_published_model_nothing_is_segmented(tmp_path):
+    """The sentence says what to do."""
+    with pytest.raises(RegistryError, match="train one first"):
+        published_materials(tmp_path)
