@@ -123,6 +123,18 @@ def test_labels_do_not_cover_each_other(database, path):
     assert min(np.diff(tops)) >= 13
 
 
+def test_only_the_mean_of_a_film_is_labeled(database, path):
+    """Its scatter beside the same line would read as a second thickness; axes have no mean."""
+    film = [width(0, value, quantity=name) for name, value in (("std", 1.0), ("mean", 40.0))]
+    axes = [width(1, 50.0, measurement="d", quantity=name) for name in ("major", "minor")]
+    axes[1] = replace(axes[1], line=((100.0, 200.0), (200.0, 200.0)), value=60.0)
+    run_id = write_run(database, gate_run(), Measured("ok", (*film, *axes)))
+
+    shown = [text for text in texts(draw_run(database, path, run_id)) if ": " in text]
+
+    assert shown == ["gate_mcd 0: 8.00 nm", "d.major 1: 10.00 nm", "d.minor 1: 12.00 nm"]
+
+
 def test_picture_is_looked_up_beside_the_database(database, path):
     """Brighter to the right, as it was saved."""
     run_id = write_run(database, gate_run(file_sha256=save_image(path)), gates(40.0))

@@ -53,6 +53,13 @@ def test_too_few_images_say_so():
     assert "two images" in panels["means of lots"].texts[0].get_text()
 
 
+def test_images_without_a_lot_are_no_subgroup():
+    """Nothing holds them together."""
+    panels = panels_of(draw_series(KEY, means_of(10.0, 11.0, 12.0, lots=["", "", ""])))
+
+    assert "two images" in panels["means of lots"].texts[0].get_text()
+
+
 def test_agreement_shows_bias_and_limits():
     """Differences over means, lines at the bias and at both limits."""
     pairs = (Pair("a", 20, 21), Pair("a", 30, 33), Pair("b", 25, 27))

@@ -97,7 +97,7 @@ def subgroup_charts(
         ValueError: A subgroup has fewer than two values, or there is no subgroup.
     """
     if not groups or min(map(len, groups)) < _PAIR:
-        raise ValueError("an X-bar chart needs two images or more in each subgroup")
+        raise ValueError("an X-bar chart needs two images or more in each lot or subgroup")
     means, stds = (
         [statistics.fmean(one) for one in groups],
         [statistics.stdev(one) for one in groups],

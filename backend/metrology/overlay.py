@@ -36,6 +36,7 @@ _FONT_PX, _LINE_PX, _CHAR_PX = 13, 17, 7.5
 _TICK_PX = 5
 _MARGIN_PX = 8
 _NICE = (1, 2, 5)
+_MAIN = ("", "mean")  # quantities that are the value itself
 
 Place = tuple[float, float]  # (x, y) on the canvas
 
@@ -207,21 +208,33 @@ def _strokes(row: Row, zoom: int) -> Iterator[Stroke]:
 
 
 def _labels(rows: Sequence[Row], zoom: int, size: tuple[int, int]) -> Iterator[Word]:
-    """Instance and value beside each line, where no other label is; one for a line."""
+    """Instance and value beside each line, where no other label is."""
     taken: list[tuple[float, float, float]] = []
-    lines = set()
-    for row in rows:
-        line = (row["measurement"], row["x0_px"], row["y0_px"], row["x1_px"], row["y1_px"])
-        if row["x0_px"] is None or line in lines:
-            continue
-        lines.add(line)
-        text = f"{row['measurement']} {row['instance']}: {_value(row)}"
+    for row in _labeled(rows):
+        quantity = "" if row["quantity"] in _MAIN else f".{row['quantity']}"
+        text = f"{row['measurement']}{quantity} {row['instance']}: {_value(row)}"
         width = len(text) * _CHAR_PX
         x = ((row["x0_px"] + row["x1_px"] + 1) * zoom - width) / 2
         y = (row["y0_px"] + row["y1_px"] + 1) * zoom / 2 + 3
         place = _free_place((x, y, width), taken, size)
         taken.append((*place, width))
         yield Word(place, text, COLORS.get(row["status"], _LOST))
+
+
+def _labeled(rows: Sequence[Row]) -> list[Row]:
+    """One row for each line: the mean of a film, not its thinnest place or its scatter."""
+    drawn = [row for row in rows if row["x0_px"] is not None]
+    have_main = {_subject(row) for row in drawn if row["quantity"] in _MAIN}
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in drawn:
+        line = tuple(row[end] for end in ("x0_px", "y0_px", "x1_px", "y1_px"))
+        if row["quantity"] in _MAIN or _subject(row) not in have_main:
+            found.setdefault((_subject(row), line), row)
+    return list(found.values())
+
+
+def _subject(row: Row) -> tuple[Any, ...]:
+    return row["measurement"], row["instance"], row["side"]
 
 
 def _free_place(

@@ -42,9 +42,10 @@ def draw_series(key: SeriesKey, means: Sequence[ImageMean], baseline: int | None
         lambda: individuals_charts(values, baseline), (labels, labels[1:]),
     )  # fmt: skip
     lots = _grouped(means, lambda one: one.lot)
+    told = {name: values for name, values in lots.items() if name}
     _draw_charts(
         (axes[0, 1], axes[1, 1]), ("means of lots", "standard deviations of lots"),
-        lambda: subgroup_charts(list(lots.values())), (list(lots), list(lots)),
+        lambda: subgroup_charts(list(told.values())), (list(told), list(told)),
     )  # fmt: skip
     _draw_boxes(axes[0, 2], lots, "lot")
     _draw_boxes(axes[1, 2], _grouped(means, lambda one: one.instrument), "microscope")
