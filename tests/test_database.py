@@ -151,10 +151,25 @@ def test_a_failure_leaves_the_old_run_whole(database):
     before = content(database)
     bad = Measured("ok", (replace(width(), method="guess"),))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(ValueError, match=r"gate_0.tif: the run does not fit .* edge_method"):
         write_run(database, gate_run(), bad)
 
     assert content(database) == before
+
+
+def test_a_locked_database_is_told(tmp_path):
+    """Another program keeps it for itself: the run is not stored, and the old state is whole."""
+    path = tmp_path / "cds.db"
+    with closing(open_database(path)) as database, closing(sqlite3.connect(path)) as other:
+        database.execute("PRAGMA busy_timeout=50")
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(OSError, match=r"gate_0.tif: the run was not stored: .* locked"):
+            write_run(database, gate_run(), gates(40.0))
+
+        other.rollback()
+        write_run(database, gate_run(), gates(40.0))
+        assert database.table("runs").count == 1
 
 
 def test_verdicts_survive_a_second_run(database):

@@ -68,7 +68,8 @@ def write_run(
         The id of the run.
 
     Raises:
-        ValueError: Two CDs of `measured` are the same measurement.
+        ValueError: Two CDs of `measured` are the same measurement, or a word is unknown to the
+            database.
         OSError: Another process has kept the database locked, or the disk is full.
     """
     measurements = measurement_rows(run.id, measured.cds, run.calibration)
@@ -91,8 +92,10 @@ def write_run(
             _write_parents(database, run, now)
             _put(database, "runs", run.row() | found, {"created_at": now})
             _replace_children(database, run.id, children)
+    except sqlite3.IntegrityError as error:
+        raise ValueError(f"{run.image.name}: the run does not fit the database: {error}") from None
     except sqlite3.OperationalError as error:
-        raise OSError(f"the run was not stored: {error}") from None
+        raise OSError(f"{run.image.name}: the run was not stored: {error}") from None
     return run.id
 
 
