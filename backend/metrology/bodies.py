@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -108,6 +109,13 @@ class Body:
     def flank(self, side: Side, fractions: tuple[float, float] = FLANK) -> EdgeLine:
         """The best line through a wall between two fractions of the height."""
         return self.line(side, self.level(fractions[0]), self.level(fractions[1]))
+
+    @cached_property
+    def width_per_level(self) -> float:
+        """How much the width changes per px of height, as the seed shows it."""
+        levels = self.level(FLANK[0]), self.level(FLANK[1])
+        left, right = (self.seed[side].line(*levels) for side in WALLS)
+        return abs(right.slope - left.slope) if left is not None and right is not None else 0.0
 
     def walls_at(self, v: float) -> tuple[float, float]:
         """Positions u of both walls on one line, from the seed.

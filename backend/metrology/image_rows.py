@@ -67,7 +67,8 @@ def _instance_rows(rule: Rule, plan: Plan, found: Found, views: Views) -> list[M
     rows = []
     for variant in plan.variants:
         readings, flag = _read(rule, plan, found, variant, views.preferred)
-        compared, _ = _read(rule, plan, found, variant, views.label)
+        same = found.body is not None and found.body is found.label_body
+        compared = readings if same else _read(rule, plan, found, variant, views.label)[0]
         readings = readings or compared  # what fits cannot tell, the label can: flagged
         flags = (*views.flags, *found.instance.flags, *((flag,) if flag else ()))
         for blank in _blanks(rule, plan, found.instance.index, variant):

@@ -13,7 +13,8 @@ from backend.metrology.contours import Field, Line, Points
 U_PIXEL = 1 / math.sqrt(12)  # of an edge rounded to whole pixels
 CORRELATION_PX = 8.0  # along an edge, of a model's mistakes: about its stride
 LEAST_S_PX = 0.3
-_TERMS = 50
+_HARMONICS = np.arange(1, 51)
+_POWERS = 1 / (2 * math.pi**2 * _HARMONICS**2)
 _UNKNOWN_S_PX = 20.0  # of an edge that a model does not see
 _SLOPE = 0.55  # of a rounded line's slope: simulated, against that of independent roundings
 
@@ -25,9 +26,7 @@ def u_rounding(crossed_px: float) -> float:
         >>> [round(u_rounding(m), 3) for m in (0, 0.5)]
         [0.287, 0.144]
     """
-    k = np.arange(1, _TERMS + 1)
-    terms = np.sinc(k * crossed_px) ** 2 / (2 * math.pi**2 * k**2)
-    return math.sqrt(float(terms.sum()))
+    return math.sqrt(float(_POWERS @ np.sinc(_HARMONICS * crossed_px) ** 2))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from backend.metrology.results import Point
 SMALL_RADIUS = 3  # in sigmas of the blur
 _BLUR_PX = 1.0  # where no fit tells it: a pixel
 _LEAST_POINTS = 6
+_REACHES = (0.7, 1.0, 1.3)  # of the expected radius
 
 
 def measure_sidewall_angle(
@@ -108,9 +109,19 @@ def measure_corner_radius(
     scatter = float((np.hypot(*(arc - center).T) - radius).std()) / math.sqrt(len(arc))
     # an error of an edge moves the gap, and the radius by so many times more; a corner that is no
     # circle has another radius by its gap
-    u = hypot(hypot(edges, scatter) / (1 / math.sin(corner.half_angle) - 1), radius - expected)
+    per_edge = 1 / (1 / math.sin(corner.half_angle) - 1)
+    u = hypot(
+        hypot(edges, scatter) * per_edge, radius - expected, _by_reach(corner, body, expected)
+    )
     ends = _ends(body, [tuple(arc[0].tolist()), tuple(arc[-1].tolist())])
     return {"": Reading(radius, u, "px", method, quality, flags, n_lines=len(arc), line=ends)}
+
+
+def _by_reach(corner: _Corner, body: Body, radius: float) -> float:
+    """How much the radius depends on where its arc ends: roughness, or no circle at all."""
+    arcs = [corner.arc(body.outline[0], radius * share) for share in _REACHES]
+    radii = [_circle(arc)[1] for arc in arcs if len(arc) >= _LEAST_POINTS]
+    return float(np.ptp(radii)) / 2 if len(radii) > 1 else radius
 
 
 def _corner(wall: EdgeLine, level_v: float, side: Side, part: Literal["base", "top"]) -> _Corner:

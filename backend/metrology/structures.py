@@ -22,6 +22,7 @@ from backend.metrology.results import Point
 Mask = NDArray[np.bool_]  # (H, W)
 
 _MARGIN_PX = 8  # around a mask: soft edges go on beyond it
+_FOOT = 1.5  # times that, how far from a piece its own pixels reach
 _BRIDGE = 0.1  # of the height above a cut: no bridge of two instances is that thick
 
 
@@ -133,7 +134,7 @@ def _cut(
 
     The level runs through the rough bottoms of the very trenches that part the pieces, and where
     a bottom lies beyond it a thin bridge is left. So pieces are found a little further in, and
-    the pixels next to the cut join the nearest piece.
+    the pixels next to the cut join the nearest piece; the bridges between them are dropped.
     """
     beyond = (levels - cut_v) * (1 if above else -1)
     kept = material & (beyond > 0)
@@ -143,8 +144,17 @@ def _cut(
     seeds, count = ndi.label(kept & (beyond > margin))
     if count == 0:
         return seeds, 0
-    nearest = ndi.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-    return np.where(kept, seeds[tuple(nearest)], 0), count
+    undecided = np.flatnonzero((kept & (seeds == 0)).any(axis=1))
+    if not len(undecided):
+        return seeds, count
+    rows = slice(
+        max(undecided[0] - 2, 0), undecided[-1] + 3
+    )  # only they are undecided; seeds begin right beside
+    distance, nearest = ndi.distance_transform_edt(seeds[rows] == 0, return_indices=True)
+    pieces = seeds.copy()
+    near = kept[rows] & (distance < _FOOT * margin)
+    pieces[rows] = np.where(near, seeds[rows][tuple(nearest)], 0)
+    return pieces, count
 
 
 def _instance(

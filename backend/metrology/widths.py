@@ -45,7 +45,7 @@ def width_in(body: Body, band: Band) -> Reading:
     reading = Reading(
         value=right.across - left.across,
         u=hypot(
-            left.u, right.u, width_per_level(body) * body.u_of_level(body.fraction(band.middle))
+            left.u, right.u, body.width_per_level * body.u_of_level(body.fraction(band.middle))
         ),
         method=method,
         quality=quality,
@@ -56,14 +56,6 @@ def width_in(body: Body, band: Band) -> Reading:
         ),
     )
     return with_lines(reading, lines)
-
-
-def width_per_level(body: Body) -> float:
-    """How much the width changes per px of height."""
-    try:
-        return abs(body.flank("right").slope - body.flank("left").slope)
-    except UnmeasurableError:
-        return 0.0
 
 
 def measure_gap(scene: Scene, body: Body, rule: Gap, variant: Variant) -> dict[str, Reading]:
