@@ -8,9 +8,22 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from label_studio_stand_in import HALVES, TICK, LabelStudioStandIn, masks, submitted
 from synthetic_cds import write_gates, write_recipe
 
 from scripts.measure_cds import main
+
+HALVES_RECIPE = """\
+schema: tem-cd-recipe/1
+name: halves
+version: 1
+materials: {si: Si, ox: Oxide}
+frame: {align: none}
+structures:
+  half: {materials: [si], border: keep_flagged}
+measurements:
+  - {id: half_area, kind: area, of: half}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +128,30 @@ def test_a_recipe_for_other_labels_is_refused(gates, tmp_path, capsys):
     given = ["--dataset", str(gates), "--recipe", str(recipe), "--database", str(tmp_path / "c.db")]
     assert main(given) == 2
     assert "the project has no label 'Metall' (did you mean Metal?)" in capsys.readouterr().err
+
+
+def test_a_project_is_exported_beside_the_database(loopback, tmp_path, monkeypatch, capsys):
+    """Its finished ground truth is then measured like any dataset; without one that is said."""
+    monkeypatch.setenv("LABEL_STUDIO_URL", loopback.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "state"))
+    stand_in = LabelStudioStandIn(loopback)
+    stand_in.set_task(3, submitted(30, *masks(HALVES), TICK))
+    recipe = tmp_path / "halves.yaml"
+    recipe.write_text(HALVES_RECIPE)
+    given = ["--project", "1", "--recipe", str(recipe), "--database", str(tmp_path / "cds.db")]
+    assert main([*given, "--nm-per-px", "0.5", "--processes", "1"]) == 0, capsys.readouterr()
+    (row,) = rows(tmp_path / "cds.db", "SELECT value, unit, kind FROM measurements")
+    assert row == (pytest.approx(64 * 32 * 0.25, rel=0.05), "nm^2", "area")
+    run = rows(tmp_path / "cds.db", "SELECT annotation_id, source FROM runs")
+    assert run == [(30, "ground_truth")]
+    images = rows(tmp_path / "cds.db", "SELECT label_studio_task_id, path_rel FROM images")
+    assert images == [(3, "project-1/images/project-1-task-3.png")]
+
+
+def test_settings_that_are_missing_are_named(tmp_path, monkeypatch, capsys, gates):
+    """As by the backend itself."""
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    assert measure(gates, tmp_path / "cds.db", "--project", 1) == 2
+    assert "LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY: missing" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""From what a user names to images with labels."""
+
+import hashlib
+import json
+
+import pytest
+from ground_truth_folder import MATERIALS, write_dataset
+
+from backend.errors import InvalidDatasetError
+from backend.measurables import (
+    bare_measurables,
+    dataset_measurables,
+    image_files,
+    masked_measurables,
+)
+
+
+def sha256(path):
+    """Hash of a file, as the manifest has it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def export(tmp_path):
+    """A dataset of two images whose manifest tells all of the first."""
+    folder = write_dataset(tmp_path / "set", count=2)
+    entry = {
+        "name": "image 0", "task": 12, "annotation": 30, "annotator": "7",
+        "annotator_title": "Ann (7)", "equipment": "B", "pixel_size_nm": 0.21,
+        "image_sha256": sha256(folder / "images" / "image 0.png"),
+        "mask_sha256": sha256(folder / "masks" / "image 0.png"),
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps({"images": [entry]}))
+    return folder
+
+
+def test_an_export_tells_whose_labels_they_are(export):
+    """And which pixel size the task had; what the manifest lacks is not known."""
+    first, second = dataset_measurables(export)
+    assert (first.name, first.materials) == ("image 0", MATERIALS)
+    assert (first.task, first.annotation, first.annotator) == (12, 30, "Ann (7)")
+    assert first.instrument == "B"
+    assert (first.scale.nm_per_px, first.scale.source) == (0.21, "manual")
+    assert first.scale.detail == "pixel_size_nm of task 12"
+    assert (second.task, second.annotation, second.scale) == (None, None, None)
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_file_changed_after_its_export_is_refused(export, part):
+    """Its CDs would be told to be of an annotation that never was."""
+    other = export / part / "image 1.png"
+    (export / part / "image 0.png").write_bytes(other.read_bytes())
+    with pytest.raises(InvalidDatasetError, match=f"{part}/image 0.png was changed after"):
+        dataset_measurables(export)
+
+
+def test_native_files_come_before_pictures(export, tmp_path):
+    """Where the microscope's own file lies under the same name."""
+    originals = tmp_path / "native"
+    originals.mkdir()
+    for name in ("image 0.png", "image 0.tif", "image 0.txt", "image 9.dm3"):
+        (originals / name).touch()
+    first, second = dataset_measurables(export, originals)
+    assert (first.image, first.picture) == (
+        originals / "image 0.tif",
+        export / "images" / "image 0.png",
+    )
+    assert second.image == export / "images" / "image 1.png"
+
+
+def test_materials_must_be_known(export):
+    """A class index alone means nothing."""
+    (export / "legend.json").unlink()
+    with pytest.raises(InvalidDatasetError, match="has no legend.json"):
+        dataset_measurables(export)
+
+
+def test_masks_go_by_name(export):
+    """With the legend beside their folder; one mask serves one image only."""
+    found = masked_measurables([export / "images"], export / "masks")
+    assert [one.mask.name for one in found] == ["image 0.png", "image 1.png"]
+    with pytest.raises(InvalidDatasetError, match="one mask for 2 images"):
+        masked_measurables([export / "images"], export / "masks" / "image 0.png")
+
+
+def test_names_must_differ(export, tmp_path):
+    """Rows of the report go by them."""
+    (tmp_path / "image 0.tif").touch()
+    with pytest.raises(InvalidDatasetError, match="several images are named image 0"):
+        bare_measurables([export / "images", tmp_path / "image 0.tif"])
+    with pytest.raises(InvalidDatasetError, match="there is no image"):
+        image_files([export])
