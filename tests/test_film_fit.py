@@ -115,3 +115,12 @@ def test_film_gray_is_read_where_the_film_is_thick():
     film = (columns > 20) & (columns < 35)
     assert thick_gray(image, film, 1.2).gray == pytest.approx(220, abs=0.5)
     assert thick_gray(image, film, 3.0) is None
+
+
+def test_spread_of_a_films_gray_is_that_between_places():
+    """Noise of pixels averages out over 5 x 5 of them; a gradient from place to place remains."""
+    film = np.ones((60, 60), dtype=bool)
+    noisy = np.random.default_rng(0).normal(220, 10, (60, 60))
+    assert thick_gray(noisy, film, 1.5).spread == pytest.approx(10 / 5, rel=0.3)
+    sloped = noisy + np.linspace(-40, 40, 60)
+    assert thick_gray(sloped, film, 1.5).spread > 15

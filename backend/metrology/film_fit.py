@@ -33,6 +33,7 @@ THICK = 4.0  # sigma, above which a film needs no gray level
 RESOLVED = 2.0  # sigma, below which no tier knows a film without one
 _THICK_INSIDE = 3.0  # sigma from a film's border, where its gray level is its own
 _LEAST_PIXELS = 20
+_PLACE_PX = 5  # side of a place that has a level of its own
 _SHARE_WRONG = 0.5  # of a contrast, off the expected level
 _OFFSET, _SLOPE, _THICKNESS, _LOG_SIGMA, _LEFT, _FILM, _RIGHT = range(7)
 
@@ -121,10 +122,13 @@ def fit_film(
 def thick_gray(gray: Gray, film: NDArray[np.bool_], sigma_px: float) -> Plateau | None:
     """A film's own gray level, from where it is thicker than 6 sigma; None if it nowhere is.
 
+    Its spread is that from place to place: noise of single pixels is averaged out, since a thin
+    film is fitted over many of them.
+
     gray (H, W), film (H, W): where the film is.
     """
-    inside = ndi.distance_transform_edt(film) > _THICK_INSIDE * sigma_px
-    values = gray[inside].astype(np.float64)
+    inside = ndi.distance_transform_edt(film) > max(_THICK_INSIDE * sigma_px, _PLACE_PX / np.sqrt(2))
+    values = ndi.uniform_filter(gray.astype(np.float64), _PLACE_PX)[inside]
     if len(values) < _LEAST_PIXELS:
         return None
     middle = float(np.median(values))
