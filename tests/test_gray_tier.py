@@ -120,3 +120,11 @@ def test_rows_are_the_same_whichever_tier_measures():
     gray, label = rows(gate()), rows(gate(), ("label",))
     assert list(gray) == list(label)
     assert gray["mcd", ""].value_label == pytest.approx(label["mcd", ""].value)
+
+
+def test_dead_pixels_are_left_out():
+    """Not-a-number among the intensities is no reason to fail."""
+    dead = np.random.default_rng(0).random((200, 200)) < 0.005
+    subject = replace(gate(), gray=np.where(dead, np.nan, gate().gray))
+    found = rows(subject)["mcd", ""]
+    assert abs(found.value - WIDTH_PX) < 4 * found.u_value

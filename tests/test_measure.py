@@ -91,3 +91,62 @@ def test_what_is_not_there_is_a_row_that_says_so():
         ("missing", 0, None), ("missing", 1, None),
     ]  # fmt: skip
     assert measured.status == "failed"
+
+
+def test_without_a_scale_nanometres_fail_and_pixels_do_not():
+    """Structures told by their area in pixels are measured; an offset in nm is refused."""
+    synthetic = image("gate", "A", 1)
+    plain = Subject(synthetic.label_map, synthetic.materials)
+    refused = measure_image(plain, recipe("gate"))
+    assert {(cd.status, cd.flags) for cd in refused.cds if cd.kind != "ratio"} == {
+        ("failed", ("uncalibrated",))
+    }
+    content = yaml.safe_load((RECIPES / "dram_gate.yaml").read_text("utf-8"))
+    gate = content["structures"]["gate"]
+    del gate["min_area_nm2"]
+    measured = measure_image(plain, recipe("gate", structures={"gate": gate}))
+    status = {(cd.measurement, cd.status) for cd in measured.cds}
+    assert ("gate_mcd", "ok") in status
+    assert {s for name, s in status if name == "gate_bcd"} == {"failed"}
+
+
+def test_failed_rows_have_the_keys_of_those_that_succeed():
+    """Whatever the labels show, the same values are reported for an instance."""
+    synthetic = image("gate", "A", 1)
+    upside_down = Subject(
+        synthetic.label_map[::-1], synthetic.materials, subject(synthetic).calibration
+    )
+    good, bad = (
+        {
+            (cd.measurement, cd.side, cd.part, cd.quantity, cd.at_fraction)
+            for cd in measure_image(one, recipe("gate")).cds
+            if cd.kind != "ratio"
+        }
+        for one in (subject(synthetic), upside_down)
+    )
+    assert good == bad
+
+
+@pytest.mark.parametrize(
+    ("measurement", "quantity"),
+    [
+        ("act_tcd", ""),
+        ("act_mcd", ""),
+        ("trench_depth", ""),
+        ("trench_bcd", ""),
+        ("act_lean", ""),
+        ("act_corner", ""),
+        ("liner_side", "mean"),
+        ("liner_bottom", "mean"),
+        ("sti_recess", ""),
+        ("trench_area", ""),
+        ("liner_coverage", ""),
+    ],
+)
+def test_perfect_labels_of_actives_give_true_cds(measurement, quantity):
+    """Actives cut out of the common silicon: within four of their standard errors."""
+    synthetic = image("active", "A", 0)
+    measured = measure_image(subject(synthetic), recipe("active"))
+    found = errors(synthetic, measured, measurement, quantity)
+    assert len(found) >= 1
+    assert np.abs(found).max() < 4

@@ -133,7 +133,10 @@ class GrayCurve(Curve):
         beside = look_beside(image, *seed)
         if isinstance(beside, str):
             return beside
-        fit = fit_side(image.gray, *seed, beside)
+        try:
+            fit = fit_side(image.gray, *seed, beside)
+        except np.linalg.LinAlgError:  # pixels that no edge explains
+            return "no_edge"
         if isinstance(fit, str):
             return fit
         refused = refusal(image, fit, beside)
@@ -192,6 +195,9 @@ def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings |
         room_px = float(np.percentile(room, 20, method="lower"))
         deep = (steps >= _SKIN_PX) & (steps <= min(_PLATEAU_PX, max(room_px - 1.5, _SKIN_PX)))
         values = image.gray[rows, columns][:, deep].astype(float)
+        values = values[np.isfinite(values)]  # dead pixels
+        if not len(values):
+            return "no_edge"
         level = float(np.median(values))
         spread = 1.4826 * float(np.median(np.abs(values - level)))
         sides.append((material, Plateau(level, spread)))
@@ -225,5 +231,6 @@ def gray_image(
     gray: NDArray[Any], label_map: LabelMap, frame: Frame, rules: EdgeRules
 ) -> GrayImage:
     """Intensities with the values at which a detector may have clipped."""
-    darkest, brightest = float(gray.min()), float(gray.max())
+    known = gray[np.isfinite(gray)]
+    darkest, brightest = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     return GrayImage(gray, label_map, frame, rules, darkest, brightest)

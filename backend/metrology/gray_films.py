@@ -42,7 +42,10 @@ class GrayGauge:
         ends, scale = _seed_line(site, seed)
         thickness = float(seed.thickness[known].mean()) / scale
         settings = FilmFitSettings(self.image.rules.window_px, film_gray=self._film_gray(rule))
-        fit = fit_film(self.image.gray, *ends, thickness, settings)
+        try:
+            fit = fit_film(self.image.gray, *ends, thickness, settings)
+        except np.linalg.LinAlgError:  # pixels that no film explains
+            return replace(seed, flags=(*seed.flags, "no_edge"))
         flag = fit if isinstance(fit, str) else self._refusal(fit, thickness)
         if flag or isinstance(fit, str):
             return replace(seed, flags=(*seed.flags, flag))

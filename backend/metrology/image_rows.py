@@ -44,6 +44,7 @@ class Views:
     preferred: Scene
     label: Scene
     flags: tuple[str, ...] = ()  # of every row
+    unscaled: frozenset[str] = frozenset()  # structures that cannot be found without a scale
 
 
 def rule_rows(rule: Rule, found: Sequence[Found], recipe: Recipe, views: Views) -> list[MeasuredCD]:
@@ -54,9 +55,12 @@ def rule_rows(rule: Rule, found: Sequence[Found], recipe: Recipe, views: Views) 
     if plan.is_of_gaps:
         subjects, expected = subjects[:-1], max(expected - 1, 1)
     rows = [row for one in subjects for row in _instance_rows(rule, plan, one, views)]
+    unscaled = plan.structure in views.unscaled
     for index in range(len(subjects), expected):
         rows += [
-            replace(blank, flags=("not_found",))
+            replace(blank, status="failed", flags=("uncalibrated",))
+            if unscaled
+            else replace(blank, flags=("not_found",))
             for variant in plan.variants
             for blank in _blanks(rule, plan, index, variant)
         ]

@@ -173,7 +173,15 @@ def _views(tiers: Tiers, found: Mapping[str, Sequence[Found]]) -> Views:
         tiers.scene(bodies, nm_per_px, is_label=False),
         tiers.scene(label_bodies, nm_per_px, is_label=True),
         tiers.frame.flags,
+        frozenset(name for name in found if calibration is None and _needs_scale(tiers, name)),
     )
+
+
+def _needs_scale(tiers: Tiers, name: str) -> bool:
+    """Whether a structure, or one that cuts it, is told from specks by an area in nm2."""
+    rule = tiers.recipe.structures[name]
+    cutting = rule.cut is not None and _needs_scale(tiers, rule.cut.level_of)
+    return cutting or rule.min_area_nm2 is not None
 
 
 def _flags(
