@@ -48,6 +48,28 @@ def test_image_is_segmented_before_the_first_stroke(shared):
     assert prediction.uncertainty[:30].mean() < 0.1
 
 
+class Shifted(torch.nn.Module):
+    """A network that knows what lies above and below, and is wrong by 3 px where they meet."""
+
+    def __init__(self):
+        """It has one weight, by which its device is told."""
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        """Logits of rows."""
+        rows = torch.arange(images.shape[2]).view(1, 1, -1, 1).expand(len(images), 1, -1, 128)
+        return self.weight * torch.cat([51 - rows, rows - 51], 1) * 4.0
+
+
+def test_edges_are_the_images_own():
+    """The model says what is where, and the guide finds in the image where it ends."""
+    shared = SharedModel(CARD, Shifted())
+    assert (guide_of(shared)._ask_network().argmax(0)[:96, :96] == TRUTH).mean() < 0.97
+    prediction = guide_of(shared).update(nothing())
+    assert (prediction.label_map == TRUTH).mean() > 0.985
+
+
 def test_strokes_win_where_the_model_is_wrong(shared):
     """What is drawn against it is believed there; far from it the model goes on to count."""
     scribbles = nothing()

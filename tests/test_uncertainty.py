@@ -9,10 +9,12 @@ from hypothesis.extra import numpy as hnp
 from backend.arrays import UNLABELED
 from backend.learning.obal import entropy
 from backend.learning.uncertainty import (
+    SURE_PIXELS,
     TRUST_REACH_PX,
     geometric_mean,
     local_trust,
     normalized_entropy,
+    sure_pixels,
     tempered,
 )
 
@@ -126,3 +128,31 @@ def test_tempered_answer_keeps_its_classes(drawn, temperature):
     np.testing.assert_allclose(after.sum(axis=0), 1, atol=1e-5)
     likeliest = np.take_along_axis(after, before.argmax(axis=0)[None], axis=0)
     np.testing.assert_allclose(likeliest[0], after.max(axis=0), atol=1e-6)
+
+
+def halves():
+    """An opinion that is sure of an upper and a lower half, but not around row 20."""
+    certainty = np.clip((np.arange(40) - 20) / 4, -0.5, 0.5) + 0.5
+    lower = np.broadcast_to(certainty[:, None], (40, 200)).astype(np.float32)
+    return np.stack([1 - lower, lower])
+
+
+def test_deep_pixels_are_taught_as_if_drawn():
+    """None of them near where the opinion changes, and not too many."""
+    nothing = np.full((40, 200), UNLABELED, np.uint8)
+    taught = sure_pixels(halves(), nothing, seed=0)
+    assert set(np.unique(taught[:14])) == {0, UNLABELED}
+    assert set(np.unique(taught[27:])) == {1, UNLABELED}
+    assert (taught[14:27] == UNLABELED).all()
+    assert [(taught == label).sum() for label in (0, 1)] == [SURE_PIXELS, SURE_PIXELS]
+    assert (taught == sure_pixels(halves(), nothing, seed=0)).all()
+
+
+def test_strokes_stay_and_silence_what_they_contradict():
+    """A stroke against the opinion takes its surroundings away, no more."""
+    strokes = np.full((40, 200), UNLABELED, np.uint8)
+    strokes[4:8, 4:24] = 1
+    taught = sure_pixels(halves(), strokes, seed=0)
+    assert (taught[4:8, 4:24] == 1).all()
+    assert not (taught[:12, :30] == 0).any()
+    assert (taught[:12, 100:] == 0).any()

@@ -51,6 +51,7 @@ from backend.learning.uncertainty import (
     geometric_mean,
     local_trust,
     normalized_entropy,
+    sure_pixels,
     tempered,
 )
 from backend.memory import release_freed_memory
@@ -73,9 +74,11 @@ class GuideSettings:
     prior_share: float = 0.6
     """Weight of the prior's opinion in the inference result, the pixel classifier's is the rest."""
     network_share: float = 0.2
-    """Weight of the trained network's opinion in the answer, the inference result's is the rest."""
-    shared_share: float = 0.8
-    """The same where a shared model started the network, and the strokes do not contradict it."""
+    """Weight of the network's opinion in the answer, the inference result's is the rest.
+
+    A shared model's also teaches the pixel classifier and the prior, as strokes do: with a weight
+    of 0.8 .949 of gates it had not seen were right before the first stroke, with 0.2 .964.
+    """
     min_agreement: float = 0.95
     """How much of what it was taught the network must repeat before its opinion counts.
 
@@ -158,7 +161,7 @@ class Guide:
 
     @cached_property
     def _features(self) -> CellFeatures:
-        """Not needed as long as a shared model answers alone."""
+        """Computed when they are first needed."""
         return self._describe(self._image)
 
     @cached_property
@@ -206,17 +209,20 @@ class Guide:
         self.is_saved &= bool((padded == self._state.scribbles).all())
         if self._state.take(padded):
             self.__dict__.pop("_network", None)  # it has learned what was erased
-        if self.shared and self._state.opinion is None:
-            self._state.opinion = self._ask_network()
-        if not self.can_learn:
+        taught = padded
+        if self.shared:
+            if self._state.opinion is None:
+                self._state.opinion = self._ask_network()
+            taught = sure_pixels(self._state.opinion, padded, self.seed)
+        if len(drawn_classes(taught)) < 2:  # noqa: PLR2004 - nothing to tell apart
             return self._without_strokes()
-        beliefs = classify_cells(self._features, padded, self.classes, self.seed)
+        beliefs = classify_cells(self._features, taught, self.classes, self.seed)
         if len(self._state.known) > 1:
             before, share = shrink(self._state.answer_before), self.settings.previous_share
             beliefs = steadied(beliefs, before, self._state.known, share)
         inference = enlarge(beliefs)
         if self.settings.prior_share:
-            refined = refine(load_prior(), self._image, padded, beliefs)
+            refined = refine(load_prior(), self._image, taught, beliefs)
             inference = geometric_mean(inference, refined, self.settings.prior_share)
         self._state.inference = inference
         release_freed_memory()
@@ -233,7 +239,7 @@ class Guide:
     def predict(self) -> Prediction:
         """Answer with what is believed by now: asks the network again, after it was trained."""
         if not self.can_learn:
-            return self._without_strokes()
+            return self.update(self._unpadded(self._state.scribbles))
         if self._has_network and self._network.trained_steps:
             opinion = self._ask_network()
             if self._agreement(opinion) >= self.settings.min_agreement:
@@ -315,7 +321,7 @@ class Guide:
         return opinion
 
     def _without_strokes(self) -> Prediction:
-        """What is believed before two classes are drawn."""
+        """What is believed as long as there is nothing to tell apart."""
         if self._state.opinion is None:
             return self._undecided()
         self._state.inference = self._state.opinion
@@ -328,7 +334,7 @@ class Guide:
         if state.opinion is not None:
             share: float | NDArray[np.float32] = self.settings.network_share
             if self.shared:
-                share = self.settings.shared_share * local_trust(state.opinion, state.scribbles)
+                share = share * local_trust(state.opinion, state.scribbles)
             state.answer = geometric_mean(state.inference, state.opinion, share)
         probabilities = tempered(self._unpadded(state.answer), self.settings.temperature)
         return Prediction(

@@ -12,6 +12,12 @@ from backend.learning.obal import entropy
 TRUST_REACH_PX = 16.0
 """Standard deviation: how far around a stroke an opinion is judged by it."""
 
+SURE = 0.97
+SURE_DEPTH_PX = 5
+SURE_PIXELS = 2000
+"""What is taken of a shared model: on gates that it had not seen, .935 of the pixels of its answer
+were right, and .965 of the guide's that learned from these; of up to 5000 in 3 px depth .964."""
+EVEN = 0.5
 _ONE_PIXEL = 1 / (2 * np.pi * TRUST_REACH_PX**2)  # weight of a single drawn pixel, at its place
 
 
@@ -82,3 +88,30 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
         return probabilities
     powers = probabilities ** np.float32(1 / temperature)
     return powers / powers.sum(axis=0)
+
+
+def sure_pixels(opinion: Probabilities, scribbles: LabelMap, seed: int) -> LabelMap:
+    """Strokes, and pixels that an opinion which has not seen them is sure of, as if drawn.
+
+    Of each class at most `SURE_PIXELS` that lie `SURE_DEPTH_PX` deep in what the opinion is sure
+    of, where it is trusted more than not. A shared model is right inside the materials of an image
+    and errs at their edges and where its contrast is new, which a guide tells from the image.
+
+    Args:
+        opinion: Shape (C, H, W).
+        scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
+        seed: The same one chooses the same pixels.
+
+    Returns:
+        Shape (H, W), `UNLABELED` where nothing is known.
+    """
+    random = np.random.default_rng(seed)
+    taught = scribbles.copy()
+    is_open = (scribbles == UNLABELED) & (local_trust(opinion, scribbles) > EVEN)
+    for label, belief in enumerate(opinion):
+        deep = ndi.binary_erosion(belief > SURE, iterations=SURE_DEPTH_PX, border_value=1)
+        places = np.flatnonzero(deep & is_open)
+        if len(places) > SURE_PIXELS:
+            places = random.choice(places, SURE_PIXELS, replace=False)
+        taught.flat[places] = label
+    return taught
