@@ -141,6 +141,13 @@ def _gray(trials: int) -> Iterator[Check]:
 def _film(trials: int) -> Iterator[Check]:
     film = collect(CLEAR, "gray", trials)["film"]
     yield _within("G6", "gray, film of 4.3 sigma, CNR 10", film, 0.05, 0.5)
+    for thickness in (5.0, 4.0, 3.0):  # its gray level is nowhere to be read: gray must decline
+        film = collect(replace(CLEAR, film=thickness), "gray", trials)["film"]
+        told = film.told() if len(film.errors) else f"none of {film.asked} by gray"
+        worst = float(np.abs(film.errors).max(initial=0.0))
+        condition = f"gray, film of {thickness / CLEAR.blur:.1f} sigma, its gray unknown"
+        reached = worst < 0.15  # noqa: PLR2004
+        yield Check("G6", condition, "each error < 0.15 or declined", told, reached)
 
 
 def _angles(trials: int) -> Iterator[Check]:
