@@ -1,0 +1,174 @@
+"""Kinds of measurements on drawings that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backend.metrology.measure import measure_image
+from backend.metrology.recipe import Recipe
+from backend.metrology.subject import Subject
+from backend.microscope.calibration import Calibration
+
+MATERIALS = ("si", "ox", "gate", "plug")
+
+
+def measured(labels, *measurements, **changes):
+    """Rows of some measurements by (id, instance, side, quantity)."""
+    content = {
+        "schema": "tem-cd-recipe/1",
+        "name": "drawing",
+        "version": 1,
+        "materials": {name: name for name in MATERIALS},
+        "frame": {"align": "none"},
+        "edges": {"prefer": ["label"], "u_place_px": 0},
+        "structures": {"gate": {"materials": ["gate"]}, "plug": {"materials": ["plug"]}},
+        "measurements": list(measurements),
+        **changes,
+    }
+    subject = Subject(labels, MATERIALS, Calibration(1.0, 1.0, "manual"))
+    cds = measure_image(subject, Recipe.model_validate(content)).cds
+    return {(cd.measurement, cd.instance, cd.side, cd.quantity): cd for cd in cds}
+
+
+def drawing():
+    """Two gates, 20 wide and 40 high, 50 apart, with a plug of 10 px right of the first."""
+    labels = np.ones((100, 160), dtype=np.uint8)
+    labels[80:] = 0
+    labels[40:80, 30:50] = 2
+    labels[40:80, 80:100] = 2
+    labels[50:80, 60:70] = 3
+    return labels
+
+
+def test_distances_run_from_edge_to_edge_on_either_side():
+    """The plug begins 10 px right of the first gate, and ends 10 px left of the second."""
+    rule = {"id": "d", "kind": "distance", "of": "gate", "to": "plug"}
+    rows = measured(drawing(), rule)
+    assert rows["d", 0, "right", ""].value == pytest.approx(10)
+    assert rows["d", 1, "left", ""].value == pytest.approx(10)
+    assert rows["d", 0, "left", ""].status == "failed"
+    assert rows["d", 0, "left", ""].flags == ("no_neighbour",)
+
+
+def test_overlay_is_from_centre_to_centre():
+    """The plug's centre lies 25 px right of that of the first gate."""
+    rows = measured(drawing(), {"id": "o", "kind": "overlay", "of": "gate", "to": "plug"})
+    assert rows["o", 0, "", ""].value == pytest.approx(25)
+    assert rows["o", 1, "", ""].value == pytest.approx(-25)
+
+
+def test_enclosure_gives_the_inner_margins():
+    """A plug within a gate, 4 px from its left and 6 px from its right edge."""
+    labels = drawing()
+    labels[40:80, 84:94] = 3
+    structures = {"gate": {"materials": ["gate", "plug"]}, "plug": {"materials": ["plug"]}}
+    rule = {"id": "e", "kind": "enclosure", "of": "plug", "to": "gate"}
+    rows = measured(labels, rule, structures=structures)
+    assert rows["e", 1, "left", ""].value == pytest.approx(4)
+    assert rows["e", 1, "right", ""].value == pytest.approx(6)
+
+
+def test_pitch_and_space_of_neighbours():
+    """One row for two gates."""
+    at = {"fraction": 0.5}
+    rules = [{"id": kind, "kind": kind, "of": "gate", "at": at} for kind in ("pitch", "space")]
+    rows = measured(drawing(), *rules)
+    assert {key[:2]: cd.value for key, cd in rows.items()} == {
+        ("pitch", 0): pytest.approx(50),
+        ("space", 0): pytest.approx(30),
+    }
+
+
+def test_the_axes_of_an_ellipse():
+    """Half axes of 30 and 20 px: within a few hundredths of a pixel."""
+    rows, columns = np.indices((100, 120))
+    labels = np.ones((100, 120), dtype=np.uint8)
+    labels[((columns - 60.3) / 30) ** 2 + ((rows - 50.2) / 20) ** 2 < 1] = 2
+    found = measured(labels, {"id": "d", "kind": "diameter", "of": "gate"})
+    assert found["d", 0, "", "major"].value == pytest.approx(60, abs=0.1)
+    assert found["d", 0, "", "minor"].value == pytest.approx(40, abs=0.1)
+    assert found["d", 0, "", "ratio"].value == pytest.approx(2 / 3, abs=0.003)
+    assert found["d", 0, "", "equivalent"].value == pytest.approx(np.sqrt(2400), abs=0.1)
+
+
+def test_lean_and_taper_of_a_leaning_gate():
+    """Both walls lean right by 1 in 10; then the left one leans in and the right one too."""
+    labels = np.ones((120, 160), dtype=np.uint8)
+    rows, columns = np.indices(labels.shape)
+    height = 100 - rows
+    inside = (height > 0) & (height <= 80)
+    lean, taper = (
+        {"id": q, "kind": "tilt", "of": "gate", "quantity": q} for q in ("lean", "taper")
+    )
+    leaning = labels.copy()
+    leaning[inside & (columns > 50 + height / 10) & (columns < 90 + height / 10)] = 2
+    tapered = labels.copy()
+    tapered[inside & (columns > 50 + height / 10) & (columns < 90 - height / 10)] = 2
+    degrees = np.degrees(np.arctan(0.1))
+    found = measured(leaning, lean, taper)
+    assert found["lean", 0, "", ""].value == pytest.approx(degrees, abs=0.1)
+    assert found["taper", 0, "", ""].value == pytest.approx(0, abs=0.1)
+    found = measured(tapered, lean, taper)
+    assert found["lean", 0, "", ""].value == pytest.approx(0, abs=0.1)
+    assert found["taper", 0, "", ""].value == pytest.approx(degrees, abs=0.1)
+
+
+def test_radius_of_a_round_corner():
+    """A radius of 15 px, within what the row states."""
+    labels = np.ones((120, 160), dtype=np.uint8)
+    rows, columns = np.indices(labels.shape)
+    gap = np.hypot(np.maximum(45 - columns, 0), np.maximum(35 - rows, 0))
+    labels[(columns >= 30) & (columns < 110) & (rows >= 20) & (rows < 100) & (gap < 15)] = 2
+    found = measured(labels, {"id": "r", "kind": "corner_radius", "of": "gate", "sides": ["left"]})
+    row = found["r", 0, "left", ""]
+    assert abs(row.value - 15) < 4 * row.u_value
+    assert row.value == pytest.approx(15, rel=0.1)
+
+
+def test_roughness_without_its_noise_floor_is_smaller():
+    """A wall that swings by 2 px is about 3 x 2 / sqrt 2 rough; short lines are flagged."""
+    labels = np.ones((160, 120), dtype=np.uint8)
+    rows, columns = np.indices(labels.shape)
+    right = 70 + 2 * np.sin(2 * np.pi * rows / 37)
+    labels[(rows > 10) & (rows < 150) & (columns > 30) & (columns < right)] = 2
+    rule = {"id": "l", "kind": "roughness", "of": "gate", "quantity": "ler", "sides": ["right"]}
+    found = measured(labels, rule)
+    assert found["l", 0, "right", "3s"].value == pytest.approx(3 * np.sqrt(2), rel=0.15)
+    assert found["l", 0, "right", "3s_unbiased"].value <= found["l", 0, "right", "3s"].value
+    assert "short_line" in found["l", 0, "right", "3s"].flags
+
+
+def test_a_structure_at_the_border_is_left_out_unless_it_is_kept():
+    """Half a gate has no width; kept, it is flagged."""
+    labels = drawing()[:, 40:]
+    rule = {"id": "w", "kind": "width", "of": "gate", "at": {"fraction": 0.5}}
+    assert {key[1] for key in measured(labels, rule)} == {0}
+    kept = {"gate": {"materials": ["gate"], "border": "keep_flagged"}}
+    rows = measured(labels, rule, structures=kept)
+    assert rows["w", 0, "", ""].flags[0] == "border"
+    assert rows["w", 1, "", ""].value == pytest.approx(20)
+
+
+def test_structures_that_cut_each_other_are_refused():
+    """Neither could be found first."""
+    cut = {"part": "base", "keep": "above"}
+    structures = {
+        "gate": {"materials": ["gate"], "cut": {"level_of": "plug", **cut}},
+        "plug": {"materials": ["plug"], "cut": {"level_of": "gate", **cut}},
+    }
+    with pytest.raises(ValueError, match="circle"):
+        measured(drawing(), {"id": "a", "kind": "area", "of": "gate"}, structures=structures)
+
+
+def test_ratios_are_of_each_instance_or_of_the_image():
+    """What stands alone is per instance; the pooled extremes of single values are one number."""
+    rules = [
+        {"id": "w", "kind": "width", "of": "gate", "at": {"fraction": 0.5}},
+        {"id": "h", "kind": "height", "of": "gate"},
+        {"id": "ar", "kind": "ratio", "expr": "h / w"},
+        {"id": "spread", "kind": "ratio", "expr": "max(w) / min(w)"},
+    ]
+    found = measured(drawing(), *rules)
+    ratios = {key[:2]: cd.value for key, cd in found.items() if cd.kind == "ratio"}
+    assert ratios == {("ar", 0): 2.0, ("ar", 1): 2.0, ("spread", 0): 1.0}
