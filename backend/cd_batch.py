@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ from backend.measuring import Failed, Finished, Setup, measure_all, read_image
 from backend.metrology.database import CdDatabase, open_database, write_run
 from backend.metrology.overlay import save_overlays
 from backend.metrology.recipe_plan import describe_plan
-from backend.metrology.results import MeasuredCD, RunStatus
+from backend.metrology.results import RunStatus
 from backend.metrology.rows import measurement_rows
 from backend.metrology.summary import summarize_run
 
@@ -127,12 +128,8 @@ def _values(finished: Finished) -> Iterator[str]:
 
 def _notes(finished: Finished) -> Iterator[str]:
     measured = finished.measured
-    lost = [cd for cd in measured.cds if cd.status in ("missing", "failed")]
+    lost = Counter(cd.measurement for cd in measured.cds if cd.status in ("missing", "failed"))
     if lost:
-        yield f"not measured: {', '.join(dict.fromkeys(map(_named, lost)))}"
+        yield f"without value: {', '.join(f'{n} of {name}' for name, n in lost.items())}"
     if measured.flags:
         yield f"flags: {', '.join(measured.flags)}"
-
-
-def _named(cd: MeasuredCD) -> str:
-    return f"{cd.measurement} of {cd.structure} {cd.instance}"

@@ -50,7 +50,7 @@ def test_a_file_changed_after_its_export_is_refused(export, part):
     """Its CDs would be told to be of an annotation that never was."""
     other = export / part / "image 1.png"
     (export / part / "image 0.png").write_bytes(other.read_bytes())
-    with pytest.raises(InvalidDatasetError, match=f"{part}/image 0.png was changed after"):
+    with pytest.raises(InvalidDatasetError, match=rf"{part}/image 0\.png was changed after"):
         dataset_measurables(export)
 
 
@@ -71,7 +71,7 @@ def test_native_files_come_before_pictures(export, tmp_path):
 def test_materials_must_be_known(export):
     """A class index alone means nothing."""
     (export / "legend.json").unlink()
-    with pytest.raises(InvalidDatasetError, match="has no legend.json"):
+    with pytest.raises(InvalidDatasetError, match=r"has no legend\.json"):
         dataset_measurables(export)
 
 
