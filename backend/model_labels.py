@@ -1,4 +1,8 @@
-"""Images without labels and the shared model that serves → the same with its probabilities."""
+"""Images without labels and the shared model that serves → the same with probabilities.
+
+They are those of a guide that the model starts, as annotators see them before their first stroke:
+it finds edges in the image itself, where the model alone is right to some pixels only.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.arrays import UNLABELED
 from backend.errors import InvalidImageError, RegistryError
-from backend.learning.inference import segment
+from backend.learning.guide import Guide
 from backend.learning.registry import ModelCard, Registry
+from backend.learning.shared_model import SharedModel
 from backend.measurables import Measurable
 from backend.measuring import Setup, read_image
 from backend.metrology.records import ModelRecord
-from backend.microscope.images import to_gray
 
 
 def published_materials(registry: Path) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ def segmented(
         setup: As they will be measured with.
 
     Yields:
-        Each with the model's probabilities. One that cannot be read stays as it is: measuring it
+        Each with its probabilities. One that cannot be read stays as it is: measuring it
         fails for the same reason, and says so.
 
     Raises:
@@ -53,7 +58,7 @@ def segmented(
     """
     models = Registry(registry)
     card = _published(models)
-    network = models.load(card)
+    shared = SharedModel(card, models.load(card))
     record = ModelRecord("shared model", models.weights_sha256(card), card.materials, card.name)
     for number, measurable in enumerate(measurables):
         try:
@@ -62,8 +67,7 @@ def segmented(
             yield measurable
             continue
         path = folder / f"{number}.npy"
-        shape = (len(card.materials), *image.shape)
-        stored = np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call] # NumPy's
-        segment(network, to_gray(image.picture), stored)
-        stored.flush()
+        guide = Guide(image.picture, len(card.materials), shared=shared)
+        prediction = guide.update(np.full(guide.shape, UNLABELED, np.uint8))
+        np.save(path, prediction.probabilities.astype(np.float16))
         yield replace(measurable, materials=card.materials, probabilities=path, model=record)
