@@ -55,7 +55,7 @@ class LabelError:
         """Rounding, and a hand that errs differently at either end."""
         length = max(high - low, 1.0)
         locked = _SLOPE * u_rounding(self.crossed(low, high))
-        rounding = math.sqrt(12) * max(locked, U_PIXEL / math.sqrt(length)) / length
+        rounding = math.sqrt(12) * max(locked, _ALIKE * U_PIXEL / math.sqrt(length)) / length
         return math.hypot(rounding, 2 * self.u_place_px / length)
 
 
