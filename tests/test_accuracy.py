@@ -86,7 +86,9 @@ def subject(scene, soft=False):
 
 def recipe(*prefer):
     """Measures without anybody's placement."""
-    return Recipe.model_validate(CONTENT | {"edges": {"prefer": prefer, "u_place_px": 0}})
+    return Recipe.model_validate(
+        CONTENT | {"edges": {"prefer": prefer, "u_place_px": 0, "u_gray_px": 0.05}}
+    )
 
 
 def rows(subject, *prefer):

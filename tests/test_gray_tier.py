@@ -33,7 +33,7 @@ RECIPE = {
 
 def recipe(prefer=("gray", "label")):
     """A gate on a substrate."""
-    return Recipe.model_validate(RECIPE | {"edges": {"prefer": list(prefer)}})
+    return Recipe.model_validate(RECIPE | {"edges": {"prefer": list(prefer), "u_gray_px": 0.05}})
 
 
 @cache

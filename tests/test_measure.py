@@ -27,7 +27,7 @@ def recipe(module, prefer=("label",), u_place_px=0.0, **changes):
     """One of the package's recipes for synthetic images."""
     content = yaml.safe_load((RECIPES / f"dram_{module}.yaml").read_text("utf-8"))
     content |= {"materials": MATERIALS[module], "roi_fraction": [0, 0, 1, 1], **changes}
-    content["edges"] |= {"prefer": list(prefer), "u_place_px": u_place_px}
+    content["edges"] |= {"prefer": list(prefer), "u_place_px": u_place_px, "u_gray_px": 0.05}
     return Recipe.model_validate(content)
 
 

@@ -100,7 +100,7 @@ def scene_recipe(*prefer: Tier) -> Recipe:
         "version": 1,
         "materials": {"si": "Si", "ox": "Oxide", "gate": "Metal", "fill": "Fill"},
         "frame": {"align": "interface", "between": ["si", "ox"]},
-        "edges": {"prefer": list(prefer), "u_place_px": 0.0},
+        "edges": {"prefer": list(prefer), "u_place_px": 0.0, "u_gray_px": 0.05},
         "structures": {"gate": gates},
         "measurements": [
             {"id": "width", "kind": "width", "of": "gate", "at": at},

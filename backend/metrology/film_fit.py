@@ -127,7 +127,9 @@ def thick_gray(gray: Gray, film: NDArray[np.bool_], sigma_px: float) -> Plateau 
 
     gray (H, W), film (H, W): where the film is.
     """
-    inside = ndi.distance_transform_edt(film) > max(_THICK_INSIDE * sigma_px, _PLACE_PX / np.sqrt(2))
+    inside = ndi.distance_transform_edt(film) > max(
+        _THICK_INSIDE * sigma_px, _PLACE_PX / np.sqrt(2)
+    )
     values = ndi.uniform_filter(gray.astype(np.float64), _PLACE_PX)[inside]
     if len(values) < _LEAST_PIXELS:
         return None

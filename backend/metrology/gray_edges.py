@@ -29,11 +29,11 @@ MIN_CONTRAST = 0.5  # of that of the two materials
 MAX_CONTRAST = 2.0
 LEAST_STRETCH_PX = 12.0  # fitted at once, however narrow the band: noise falls, shape hardly moves
 LEAST_SEGMENT_PX = 16.0
-LEAST_U_PX = 0.05  # blur that is no Gaussian, pixels that are no points
 _DEPTH_PX = 16.0  # how far from an edge the next one is looked for
 _SEED_OFF_PX = 2.0  # a drawn edge may be that wrong
 _SKIN_PX = 2.5  # beside an edge, blurred
 _PLATEAU_PX = 9.0
+_BENT_PX = 0.05  # over a stretch: blur that is no Gaussian, pixels that are no points
 _PLACES = 9  # along a stretch where its sides are looked at
 
 
@@ -70,7 +70,8 @@ class GrayCurve(Curve):
         if seed is None or isinstance(fitted, str):
             return None
         # single lines are those of the seed, moved onto the fit
-        return replace(fitted.middle, samples=seed.samples + fitted.middle.across - seed.across)
+        samples = seed.samples + fitted.middle.across - seed.across
+        return replace(fitted.middle, u=math.hypot(fitted.middle.u, self._u_gray), samples=samples)
 
     def line(self, low: float, high: float) -> EdgeLine | None:
         """The fitted edge, if its parts agree with it."""
@@ -78,6 +79,10 @@ class GrayCurve(Curve):
         if isinstance(fitted, str) or self._parts_differ(low, high, fitted):
             return None
         return fitted.line
+
+    @property
+    def _u_gray(self) -> float:
+        return self.image.rules.u_gray_px if self.image else 0.0
 
     def why_not(self, low: float, high: float) -> tuple[str, ...]:
         """The gate that a stretch did not pass."""
@@ -153,8 +158,8 @@ class GrayCurve(Curve):
         along, across = (ends[:, ::-1] if self.edge in WALLS else ends).T
         slope = float((across[1] - across[0]) / (along[1] - along[0]))
         offset = float(across[0] - slope * along[0])
-        u = math.hypot(fit.u_px(), LEAST_U_PX)
-        u_slope = math.hypot(math.sqrt(fit.covariance[1, 1]), LEAST_U_PX / (high - low))
+        u = fit.u_px()
+        u_slope = math.hypot(math.sqrt(fit.covariance[1, 1]), _BENT_PX / (high - low))
         quality = EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red)
         middle = offset + slope * (low + high) / 2
         return _Fitted(

@@ -15,7 +15,7 @@ import numpy as np
 from backend.metrology.edge_fit import Plateau
 from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
 from backend.metrology.films import SeedGauge
-from backend.metrology.gray_edges import LEAST_U_PX, MAX_CHI2, GrayImage
+from backend.metrology.gray_edges import MAX_CHI2, GrayImage
 from backend.metrology.readings import FilmReading, Site
 from backend.metrology.recipe import Thickness
 from backend.metrology.results import EdgeQuality, Point
@@ -52,7 +52,7 @@ class GrayGauge:
         moved = fit.thickness_px * scale - float(seed.thickness[known].mean())
         return FilmReading(
             seed.thickness + moved,
-            math.hypot(fit.u_px * scale, LEAST_U_PX),
+            math.hypot(fit.u_px * scale, math.sqrt(2) * self.image.rules.u_gray_px),
             seed.u_ray,
             "gray",
             seed.lower,
