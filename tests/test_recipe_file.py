@@ -159,15 +159,11 @@ def test_ratios_are_computed_in_order(written):
     assert "measurements[2].expr: r is computed later: move it further up" in told
 
 
-def test_lean_needs_a_frame_of_its_own(written):
-    """Along the axis of a structure its lean is 0 by definition; its taper is not."""
-    axis = ("version: 1", "version: 1\nframe: {align: structure_axis, structure: gate}")
-    lean = ("kind: height", "kind: tilt")
-    taper = ("kind: height", "kind: tilt, quantity: taper")
-    (told,) = refusal(written(axis, lean))
-    assert "measurements[1]: lean is always 0" in told
-    load_recipe(written(axis, taper))
-    load_recipe(written(lean))
+def test_a_frame_that_is_not_measured_is_refused(written):
+    """Along the axis of a structure nothing is measured yet, least of all its lean."""
+    (told,) = refusal(written(("version: 1", "version: 1\nframe: {align: structure_axis}")))
+    assert "frame.align" in told
+    assert "'interface', 'angle' or 'none'" in told
 
 
 @pytest.mark.parametrize(

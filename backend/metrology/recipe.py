@@ -64,9 +64,8 @@ class CalibrationRule(Part):
 class FrameRule(Part):
     """Which way is up: u runs along the reference interface, v away from the substrate."""
 
-    align: Literal["interface", "structure_axis", "angle", "none"] = "interface"
+    align: Literal["interface", "angle", "none"] = "interface"
     between: tuple[str, str] | None = None  # materials; None: the substrate's top
-    structure: str | None = None  # whose axis, with `structure_axis`
     angle_deg: float | None = None  # with `angle`
     trim_fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # central part of a fragment
     max_tilt_deg: Positive = 15.0
@@ -76,8 +75,6 @@ class FrameRule(Part):
     def _check(self) -> FrameRule:
         if self.align == "angle" and self.angle_deg is None:
             raise ValueError("align: angle needs angle_deg")
-        if self.align == "structure_axis" and self.structure is None:
-            raise ValueError("align: structure_axis needs structure")
         return self
 
 

@@ -26,7 +26,6 @@ _MATERIALS = (
     ("measurements", ANY, "top_of"),
 )
 _STRUCTURES = (
-    ("frame", "structure"),
     ("structures", ANY, "cut", "level_of"),
     ("measurements", ANY, "of"),
     ("measurements", ANY, "to"),
@@ -52,7 +51,7 @@ def check_recipe(data: Mapping[str, Any], labels: Sequence[str] | None) -> Itera
     yield from _repeated_ids(data)
     for path, rule in _rules(data):
         yield from _limits(path, rule)
-        yield from _rule(path, rule, data)
+        yield from _rule(path, rule)
     yield from _ratios(data)
     yield from _annotation(data)
 
@@ -164,12 +163,8 @@ def _limits(path: Path, rule: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake((*path, upper), f"{upper} {rule[upper]} is below {lower} {rule[lower]}")
 
 
-def _rule(path: Path, rule: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Mistake]:
+def _rule(path: Path, rule: Mapping[str, Any]) -> Iterator[Mistake]:
     """What a measurement says that cannot be meant."""
-    is_lean = rule.get("kind") == "tilt" and rule.get("quantity", "lean") == "lean"
-    if is_lean and _mapping(data, "frame").get("align") == "structure_axis":
-        text = "lean is always 0 in a frame along the structure: align by interface or angle"
-        yield Mistake(path, text)
     if rule.get("stat") in ("min", "max") and "sweep" not in _mapping(rule, "at"):
         yield Mistake((*path, "at"), f"stat: {rule['stat']} needs a sweep of levels")
     sides = rule.get("sides")

@@ -73,8 +73,6 @@ def _frame(recipe: Recipe, unit: _Unit) -> str:
             return (
                 f"frame: along {where}, {least} of it at least, tilt up to {rule.max_tilt_deg:g}°"
             )
-        case "structure_axis":
-            return f"frame: along the axis of {rule.structure}"
         case "angle":
             return f"frame: at {rule.angle_deg:g}°"
     return "frame: the image's"
