@@ -96,8 +96,8 @@ def _site(scene: Scene, body: Body, rule: Thickness, side: Side) -> Site:
     level = body.base.v if site.part == "base" else body.top.v
     if inset is None:
         left, right = body.span(site.part)
-    else:
-        left, right = body.walls_at(level + (inset if site.part == "base" else -inset))
+    else:  # from wall to wall: at its own level a wavy edge would be cut short
+        left, right = body.walls_at(body.level(0.5))
         left, right = left + inset, right - inset
     if right <= left:
         raise UnmeasurableError("inset_too_large")
