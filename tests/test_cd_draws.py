@@ -1,0 +1,126 @@
+"""Measured draws: each CD with its spread, paired by position, and what the recipe tolerates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cd_runs import gate_recipe, lost, width
+from vague_labels import LABELS, around, believed, gates
+
+from backend.metrology.cd_draws import (
+    Gauge,
+    UncertainCD,
+    count_structures,
+    measure_draws,
+    paired_values,
+)
+from backend.metrology.label_draws import draw_label_maps
+from backend.microscope.calibration import Calibration
+
+SCALE = Calibration(0.2, 0.2, "manual")
+
+
+def values_of(rows, others):
+    """Pair and return a list, None where there is no value."""
+    return [None if np.isnan(v) else v for v in paired_values(rows, others)]
+
+
+def test_rows_are_paired_by_position_and_not_by_number():
+    """The first of three gates vanished: the others keep their partners."""
+    rows = [width(0, 40.0), width(1, 41.0), width(2, 42.0)]
+    others = [replace(width(1, 41.5), instance=0), replace(width(2, 42.5), instance=1)]
+    assert values_of(rows, others) == [None, 41.5, 42.5]
+
+
+def test_row_has_no_partner_beyond_half_its_width():
+    """Two gates that merged have their middle between them: it is neither's."""
+    merged = width(0, 140.0, center=(150.0, 150.0))
+    assert values_of([width(0), width(1)], [merged]) == [None, None]
+
+
+def test_other_measurements_are_no_partners():
+    """Of another side, or of another recipe's row."""
+    assert values_of([width()], [width(side="left"), width(measurement="gate_bcd")]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "u_max"),
+    [
+        ({"u": 0.15}, 0.75),  # of the annotation, before all others
+        ({}, 0.25),  # (8.5 - 7.5) / 20 = 0.05 nm
+        ({"usl_nm": None}, 0.4),  # 1 % of 8 nm
+        ({"usl_nm": None, "target_nm": None}, None),
+    ],
+)
+def test_tolerance_is_the_annotations_else_the_limits_else_the_targets(changes, u_max):
+    """In pixels of 0.2 nm."""
+    recipe = gate_recipe().model_dump(by_alias=True)
+    u_nm = changes.pop("u", None)
+    recipe["measurements"][0].update(changes)
+    recipe["annotation"] = {"u_max_nm": {"gate_mcd": u_nm}} if u_nm else {}
+    found = Gauge(("Si", "Gate"), gate_recipe(**recipe), SCALE).tolerance(width())
+    assert found == (pytest.approx(u_max) if u_max else None)
+
+
+def test_nanometres_tolerate_nothing_without_a_scale():
+    """How many pixels they are is not known."""
+    assert Gauge(("Si", "Gate"), gate_recipe()).tolerance(width()) is None
+
+
+@pytest.mark.parametrize(
+    ("u", "u_max", "seen", "is_within"),
+    [
+        (0.5, 0.5, 1.0, True),
+        (0.51, 0.5, 1.0, False),
+        (0.5, 0.5, 0.9, False),  # a tenth of the draws do not have it
+        (9.0, None, 1.0, True),  # nobody asked
+        (None, 0.5, 0.0, False),
+    ],
+)
+def test_cd_is_within_where_it_is_steady_and_certain(u, u_max, seen, is_within):
+    """Neither alone is enough."""
+    assert UncertainCD(width(), u, u_max, seen).is_within == is_within
+
+
+def test_cd_that_is_not_measured_is_never_within():
+    """However little is asked."""
+    assert not UncertainCD(lost(status="failed"), 0.0, None, 1.0).is_within
+
+
+def test_vague_edge_makes_its_own_cd_uncertain():
+    """The width of the left gate, not that of the right."""
+    scene = gates()
+    row, column = scene.center_px
+    wall = (*around(row, column - scene.half_px), 4.0)
+    probabilities = believed(scene.labels, wall)
+
+    measured = measure_draws(scene.gauge, scene.labels, draw_label_maps(probabilities, 24))
+
+    u = {(cd.measurement, cd.instance): u for cd, u in zip(measured.rows, measured.u, strict=True)}
+    assert u["width", 0] > 3 * u["width", 1]
+    assert measured.stable_share == 1
+
+
+def test_reported_value_is_that_of_the_likeliest_labels():
+    """The draws only tell how far it is uncertain."""
+    scene = gates()
+    measured = measure_draws(scene.gauge, scene.labels, scene.labels[None].repeat(3, axis=0))
+    assert measured.reference == scene.gauge.measure(scene.labels)
+    assert measured.u == pytest.approx(0, abs=1e-9)
+    assert (measured.values == [cd.value for cd in measured.rows]).all()
+
+
+def test_draws_without_a_structure_are_told():
+    """One of four draws lost the left gate."""
+    scene = gates()
+    bare = scene.labels.copy()
+    left = bare[:, : bare.shape[1] // 2]
+    left[left == LABELS.index("Metal")] = 3
+    draws = np.stack([scene.labels, scene.labels, scene.labels, bare])
+
+    measured = measure_draws(scene.gauge, scene.labels, draws)
+
+    assert count_structures(scene.gauge.measure(bare)) == {"gate": 1}
+    assert measured.stable_share == 0.75
+    seen = {s.cd.instance: s.seen_share for s in (measured.state(i, 1.0) for i in range(2))}
+    assert seen == {0: 0.75, 1: 1.0}
