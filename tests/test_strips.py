@@ -55,6 +55,19 @@ def test_neighbours_along_the_line_stand_below_each_other():
     assert np.all(np.diff(strip.across_px[0]) > 0)
 
 
+def test_cells_hold_all_pixels_and_tell_their_scatter():
+    """Their number, their sum and the sum of their squares remain, in far fewer values."""
+    image = np.random.default_rng(0).normal(100, 10, (80, 60))
+    strip = cut_strip(image, (70.0, 20.0), (10.0, 24.0), (5, 5))
+    cells, pixels = strip.cells(), strip.pixels()
+    assert cells.counts.sum() == len(pixels.values) > 5 * len(cells.values)
+    assert cells.counts @ cells.values == pytest.approx(pixels.values.sum())
+    squares = cells.counts @ cells.values**2 + cells.scatter
+    assert squares == pytest.approx((pixels.values**2).sum())
+    distance = np.abs(cells.across_px[:, None] - pixels.across_px).min(axis=1)
+    assert distance.max() < 0.25  # no mean is taken over pixels that lie apart
+
+
 def test_point_is_no_line():
     """Two equal ends have no direction."""
     with pytest.raises(ValueError, match="no direction"):

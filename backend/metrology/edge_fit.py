@@ -19,8 +19,8 @@ from scipy.special import ndtr
 
 from backend.metrology.fit_quality import assess
 from backend.metrology.results import Point
-from backend.metrology.robust_fit import Solution, fit_from_starts
-from backend.metrology.strips import Gray, Strip, cut_strip, line_frame, moved_line
+from backend.metrology.robust_fit import Rough, Solution, robust_fit, rough_fits
+from backend.metrology.strips import Gray, Pixels, Strip, cut_strip, line_frame, moved_line
 
 Floats = NDArray[np.float64]
 Failure: TypeAlias = Literal[
@@ -38,6 +38,9 @@ _NARROW = 3.5  # sigma to either side, for the first fit
 _REFITS = 2
 _STRANGE = 0.1  # of the contrast, off the model in the mean profile: another edge
 _SEEDS_PX = (0.0, -2.0, 2.0)
+_PLACE_STEP_PX = 0.5  # between places looked at before
+_RIVALS = 0.5  # of the squares that the best place explains: another one must be tried
+_TINY = 1e-12
 _SAME_PX, _OTHER_PX = 0.5, 1.5  # apart, two fits are surely the same line, surely are not
 _RIVAL = 1.05  # times the best cost, a fit suits about as well
 _WEAKEST = 0.4  # of the expected contrast is still the expected edge
@@ -155,12 +158,40 @@ class _Step:
         derivatives[5], derivatives[6] = phi, phi * self.along
         return left + left_drift * self.along + height * phi, derivatives
 
-    def start(self, offset_px: float, sigma_px: float, values: Floats) -> Floats:
-        """Parameters for an edge at `offset_px`, with the levels that suit it best."""
-        parameters = np.array([offset_px, 0.0, np.log(sigma_px), 0, 0, 1, 0])
-        levels = self(parameters)[1][[3, 5]]
-        parameters[[3, 5]] = np.linalg.lstsq(levels.T, values, rcond=None)[0]
-        return parameters
+
+@dataclass(frozen=True)
+class _Profile:
+    """Steps of one blur that suit the pixels best, at any place across."""
+
+    cells: Pixels
+    sigma_px: float
+
+    def starts(self) -> list[Floats]:
+        """Where to start: at the place that suits best, and around the seed if others rival it."""
+        across = self.cells.across_px
+        first, last = float(across.min()) + 1, float(across.max()) - 1
+        count = max(int((last - first) / _PLACE_STEP_PX), 0)
+        places: Floats = first + _PLACE_STEP_PX * np.arange(count + 1, dtype=np.float64)
+        explained, parameters = self._at(places)
+        beside = np.pad(explained, 1, constant_values=-np.inf)
+        peaks = (explained >= beside[:-2]) & (explained >= beside[2:])
+        if np.count_nonzero(peaks & (explained >= _RIVALS * explained.max())) == 1:
+            return [parameters[explained.argmax()]]
+        around = [px for px in _SEEDS_PX if first <= px <= last] or [0.0]
+        return list(self._at(np.array(around))[1])
+
+    def _at(self, places_px: Floats) -> tuple[Floats, Floats]:
+        """The squares (S,) that a step at each place (S,) explains, and its parameters (S, 7)."""
+        cells, pixels = self.cells, self.cells.counts.sum()
+        phi = ndtr((cells.across_px - places_px[:, None]) / self.sigma_px)
+        mean, mean_phi = cells.counts @ cells.values / pixels, phi @ cells.counts / pixels
+        phi -= mean_phi[:, None]
+        covariance = phi @ (cells.counts * (cells.values - mean))
+        step = covariance / np.maximum(phi**2 @ cells.counts, _TINY)
+        parameters = np.zeros((len(places_px), 7))
+        parameters[:, 0], parameters[:, 2] = places_px, np.log(self.sigma_px)
+        parameters[:, 3], parameters[:, 5] = mean - step * mean_phi, step
+        return covariance * step, parameters
 
 
 @dataclass(frozen=True)
@@ -176,19 +207,20 @@ class _Attempt:
         valid = self.strip.valid
         if np.count_nonzero(valid.any(axis=1)) < settings.min_lines:
             return "too_few_lines"
-        across, values = self.strip.across_px[valid], self.strip.values[valid]
-        model = _Step(self.strip.along_px[valid] / _half(self.line), across)
-        starts = [px for px in _SEEDS_PX if across.min() + 1 <= px <= across.max() - 1] or [0.0]
-        solution, rough = fit_from_starts(
-            model, [model.start(px, settings.sigma_px, values) for px in starts], values
-        )
+        cells, pixels = self.strip.cells(), self.strip.pixels()
+        rough = rough_fits(self._model(cells), cells, _Profile(cells, settings.sigma_px).starts())
+        best = min(rough, key=lambda one: one.cost)
+        solution = robust_fit(self._model(pixels), pixels, best.parameters)
         offset, slope, log_sigma = solution.parameters[:3]
-        if not abs(offset) + abs(slope) < np.abs(across).max() > np.exp(log_sigma):
+        if not abs(offset) + abs(slope) < np.abs(pixels.across_px).max() > np.exp(log_sigma):
             return "no_edge"
         fit = self._describe(solution)
         if not _is_expected(fit, settings):
             return "wrong_contrast"
         return "ambiguous_edge" if _has_rival(solution, rough, fit) else fit
+
+    def _model(self, pixels: Pixels) -> _Step:
+        return _Step(pixels.along_px / _half(self.line), pixels.across_px)
 
     def _describe(self, solution: Solution) -> SideFit:
         offset, slope, log_sigma, left, _, step, _ = solution.parameters
@@ -253,7 +285,7 @@ def _is_expected(fit: SideFit, settings: SideFitSettings) -> bool:
     )
 
 
-def _has_rival(solution: Solution, rough: Sequence[Solution], fit: SideFit) -> bool:
+def _has_rival(solution: Solution, rough: Sequence[Rough], fit: SideFit) -> bool:
     """Whether another start has led elsewhere and suits about as well."""
     cost = min(one.cost for one in rough)
     rivals = [one.parameters[:2] for one in rough if one.cost <= _RIVAL * cost]

@@ -18,8 +18,8 @@ from scipy.special import ndtr
 from backend.metrology.edge_fit import Plateau
 from backend.metrology.fit_quality import assess
 from backend.metrology.results import Point
-from backend.metrology.robust_fit import Solution, fit_from_starts
-from backend.metrology.strips import Gray, Strip, cut_strip, moved_line
+from backend.metrology.robust_fit import Solution, robust_fit, rough_fits
+from backend.metrology.strips import Gray, Pixels, Strip, cut_strip, moved_line
 
 Floats = NDArray[np.float64]
 FilmFailure: TypeAlias = Literal[
@@ -107,16 +107,17 @@ def fit_film(
     if n_lines < settings.min_lines:
         return "too_few_lines"
     line = _FilmLine(strip, (start, end), n_lines)
-    fit = line.fit(thickness_px, settings)
-    if isinstance(fit, str):
-        return fit
+    found = line.find(thickness_px, settings)
+    if found is None:
+        return "no_edge"
+    fit = line.describe(found)
     if not _is_expected(fit, settings):
         return "wrong_contrast"
     if settings.film_gray is None and fit.thickness_px < RESOLVED * fit.sigma_px:
         return "unresolved"
     if settings.film_gray is None and fit.thickness_px < THICK * fit.sigma_px:
         return "thin_film"
-    return replace(fit, u_px=float(np.hypot(fit.u_px, line.u_of_known(fit, settings))))
+    return replace(fit, u_px=float(np.hypot(fit.u_px, line.u_of_known(found, settings))))
 
 
 def thick_gray(gray: Gray, film: NDArray[np.bool_], sigma_px: float) -> Plateau | None:
@@ -157,10 +158,12 @@ class _Film:
         one = rise * np.exp(-(first**2) / 2) / np.sqrt(2 * np.pi)
         other = fall * np.exp(-(second**2) / 2) / np.sqrt(2 * np.pi)
         moved = -(one + other) / sigma
-        derivatives = np.stack(
-            [moved, moved * self.along, -other / sigma, -one * first - other * second,
-             1 - entered, entered - left_behind, left_behind]
-        )  # fmt: skip
+        derivatives = np.empty((7, len(first)))
+        derivatives[_OFFSET], derivatives[_SLOPE] = moved, moved * self.along
+        derivatives[_THICKNESS] = -other / sigma
+        derivatives[_LOG_SIGMA] = -one * first - other * second
+        derivatives[_LEFT], derivatives[_RIGHT] = 1 - entered, left_behind
+        derivatives[_FILM] = entered - left_behind
         return full[_LEFT] + rise * entered + fall * left_behind, derivatives[self.free]
 
     def full(self, parameters: Floats) -> Floats:
@@ -171,6 +174,19 @@ class _Film:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """A film's model, adapted."""
+
+    model: _Film
+    solution: Solution
+
+    @property
+    def full(self) -> Floats:
+        """All seven parameters."""
+        return self.model.full(self.solution.parameters)
+
+
+@dataclass(frozen=True)
 class _FilmLine:
     """The pixels around one piece of film."""
 
@@ -178,38 +194,53 @@ class _FilmLine:
     line: tuple[Point, Point]
     n_lines: int
 
-    def fit(self, thickness_px: float, settings: FilmFitSettings) -> FilmFit | FilmFailure:
-        """Fit with what is known held fixed."""
-        model, start = self._model(thickness_px, settings)
-        values = self.strip.values[self.strip.valid]
+    def find(self, thickness_px: float, settings: FilmFitSettings) -> _Found | None:
+        """Fit with what is known held fixed; None if the fit left the window."""
+        cells = self.strip.cells()
+        model, start = self._model(cells, thickness_px, settings)
         starts = [start]
         for wrong_px in (-1.0, 1.0):  # the seed's place and thickness may both be wrong
             other = start.copy()
             other[_OFFSET] += wrong_px
             starts.append(other)
-        solution, _ = fit_from_starts(model, [one[model.free] for one in starts], values)
-        full = model.full(solution.parameters)
-        reach = np.abs(self.strip.across_px[self.strip.valid]).max()
-        inside = abs(full[_OFFSET]) + abs(full[_SLOPE]) + full[_THICKNESS] < reach
-        if not (inside and full[_THICKNESS] > 0 and np.exp(full[_LOG_SIGMA]) < reach):
-            return "no_edge"
-        return self._describe(model, solution)
+        rough = rough_fits(model, cells, [one[model.free] for one in starts])
+        best = min(rough, key=lambda one: one.cost)
+        return self._settled(model, best.parameters)
 
-    def u_of_known(self, fit: FilmFit, settings: FilmFitSettings) -> float:
+    def u_of_known(self, found: _Found, settings: FilmFitSettings) -> float:
         """What errors of the known blur and film level add to the thickness."""
         blur, level = settings.sigma_px, settings.film_gray
-        shifted = []
+        wrong = []
         if blur is not None and blur.u:
-            shifted.append(replace(settings, sigma_px=Known(blur.value + blur.u)))
+            wrong.append((_LOG_SIGMA, np.log1p(blur.u / blur.value)))
         if level is not None and level.u:
-            shifted.append(replace(settings, film_gray=Known(level.value + level.u)))
-        others = [self.fit(fit.thickness_px, one) for one in shifted]
-        thicknesses = [np.inf if isinstance(one, str) else one.thickness_px for one in others]
-        return float(np.linalg.norm(np.array(thicknesses) - fit.thickness_px))
+            wrong.append((_FILM, level.u))
+        squares = 0.0
+        for parameter, error in wrong:
+            fixed = found.full.copy()
+            fixed[parameter] += error
+            other = self._settled(replace(found.model, fixed=fixed), found.solution.parameters)
+            moved = np.inf if other is None else (other.full - found.full)[_THICKNESS]
+            squares += moved**2
+        return float(np.sqrt(squares))
 
-    def _model(self, thickness_px: float, settings: FilmFitSettings) -> tuple[_Film, Floats]:
-        valid = self.strip.valid
-        across, values = self.strip.across_px[valid], self.strip.values[valid]
+    def _settled(self, model: _Film, parameters: Floats) -> _Found | None:
+        pixels = self.strip.pixels()
+        model = self._on(pixels, model.free, model.fixed)
+        found = _Found(model, robust_fit(model, pixels, parameters))
+        full, reach = found.full, np.abs(pixels.across_px).max()
+        inside = abs(full[_OFFSET]) + abs(full[_SLOPE]) + full[_THICKNESS] < reach
+        is_edge = inside and full[_THICKNESS] > 0 and np.exp(full[_LOG_SIGMA]) < reach
+        return found if is_edge else None
+
+    def _on(self, pixels: Pixels, free: NDArray[np.bool_], fixed: Floats) -> _Film:
+        half = np.hypot(*np.subtract(*self.line)) / 2
+        return _Film(pixels.along_px / half, pixels.across_px, free, fixed)
+
+    def _model(
+        self, pixels: Pixels, thickness_px: float, settings: FilmFitSettings
+    ) -> tuple[_Film, Floats]:
+        across, values = pixels.across_px, pixels.values
         free = np.ones(7, dtype=bool)
         free[_LOG_SIGMA], free[_FILM] = settings.sigma_px is None, settings.film_gray is None
         sigma = settings.sigma_px.value if settings.sigma_px else 1.5
@@ -218,11 +249,11 @@ class _FilmLine:
         )
         if settings.film_gray is not None:
             start[_FILM] = settings.film_gray.value
-        half = np.hypot(*np.subtract(*self.line)) / 2
-        return _Film(self.strip.along_px[valid] / half, across, free, start), start
+        return self._on(pixels, free, start), start
 
-    def _describe(self, model: _Film, solution: Solution) -> FilmFit:
-        full = model.full(solution.parameters)
+    def describe(self, found: _Found) -> FilmFit:
+        """The fit in figures, with the error that it knows of itself."""
+        full, solution = found.full, found.solution
         sigma, valid = float(np.exp(full[_LOG_SIGMA])), self.strip.valid
         from_edges = [self.strip.across_px[valid] - full[_OFFSET]]
         from_edges.append(from_edges[0] - full[_THICKNESS])

@@ -49,8 +49,7 @@ def assess(strip: Strip, solution: Solution, plateau: NDArray[np.bool_], key: in
     inverse = solution.inverse_normal()
     if noise == 0:
         return FitQuality(0.0, 0.0, np.zeros_like(inverse))
-    squares = float(solution.weights @ solution.residuals**2)
-    chi2_red = squares / max(float(solution.weights.sum()) - parameters, 1.0) / noise**2
+    chi2_red = solution.squares / max(float(solution.weights.sum()) - parameters, 1.0) / noise**2
     alike = _line_inflation(strip, solution, inverse[key], noise**2 * inverse[key, key])
     profile = _profile_misfit(residuals, strip.valid, noise, parameters)
     return FitQuality(noise, chi2_red, inverse * noise**2 * max(1.0, alike, profile))

@@ -19,6 +19,21 @@ Floats = NDArray[np.float64]
 Gray = NDArray[Any]  # (H, W), linear intensities of any number type
 
 
+_CELL_PX = 0.5  # across a line: adds a hundredth to a blur of 1.5 px
+_CELLS_ALONG = 4  # scan lines are pooled in so many runs
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of a strip, or means over cells of them."""
+
+    values: Floats  # (K,)
+    along_px: Floats  # (K,)
+    across_px: Floats  # (K,)
+    counts: Floats  # (K,), of pixels in each
+    scatter: float = 0.0  # sum of squares within the cells
+
+
 @dataclass(frozen=True)
 class Strip:
     """N scan lines of M pixels around a line; points of the line have `across_px` 0."""
@@ -32,6 +47,35 @@ class Strip:
         """The same strip, narrowed to `across_px` from -before_px to beyond_px."""
         near = (self.across_px >= -before_px) & (self.across_px <= beyond_px)
         return Strip(self.values, self.along_px, self.across_px, self.valid & near)
+
+    def pixels(self) -> Pixels:
+        """All valid pixels."""
+        values = self.values[self.valid]
+        return Pixels(
+            values, self.along_px[self.valid], self.across_px[self.valid], np.ones_like(values)
+        )
+
+    def cells(self) -> Pixels:
+        """Means over cells of valid pixels that lie about as far across: far fewer than pixels.
+
+        Example:
+            >>> strip = cut_strip(np.array([[0, 5, 9]] * 80), (79.0, 1.0), (0.0, 1.0), (0, 1))
+            >>> cells = strip.cells()
+            >>> cells.values.tolist(), set(cells.counts.tolist())
+            ([5.0, 5.0, 5.0, 5.0, 9.0, 9.0, 9.0, 9.0], {20.0})
+        """
+        steps = np.floor(self.across_px[self.valid] / _CELL_PX).astype(np.int64)
+        steps -= steps.min()
+        runs = np.arange(len(self.valid)) * _CELLS_ALONG // len(self.valid)
+        cell = steps * _CELLS_ALONG + np.broadcast_to(runs[:, None], self.valid.shape)[self.valid]
+        counts = np.bincount(cell)
+        used = counts > 0
+        values, along, across = (
+            np.bincount(cell, weights=part[self.valid])[used] / counts[used]
+            for part in (self.values, self.along_px, self.across_px)
+        )
+        squares = float((self.values[self.valid] ** 2).sum() - counts[used] @ values**2)
+        return Pixels(values, along, across, counts[used].astype(float), max(squares, 0.0))
 
 
 def cut_strip(gray: Gray, start: Point, end: Point, reach_px: tuple[float, float]) -> Strip:
