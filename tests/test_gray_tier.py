@@ -128,3 +128,13 @@ def test_dead_pixels_are_left_out():
     subject = replace(gate(), gray=np.where(dead, np.nan, gate().gray))
     found = rows(subject)["mcd", ""]
     assert abs(found.value - WIDTH_PX) < 4 * found.u_value
+
+
+def test_a_limit_that_one_hot_pixel_exceeds_is_a_limit():
+    """Values that pile up are clipped, whatever the brightest pixel of the image holds."""
+    subject = gate()
+    gray = np.minimum(subject.gray, 1900.0)
+    gray[5, 5] = 60000
+    found = rows(replace(subject, gray=gray))
+    assert found["mcd", ""].method == "label"
+    assert "clipped" in found["mcd", ""].flags

@@ -172,3 +172,54 @@ def test_ratios_are_of_each_instance_or_of_the_image():
     found = measured(drawing(), *rules)
     ratios = {key[:2]: cd.value for key, cd in found.items() if cd.kind == "ratio"}
     assert ratios == {("ar", 0): 2.0, ("ar", 1): 2.0, ("spread", 0): 1.0}
+
+
+def test_the_top_of_a_tapered_body_ends_where_its_walls_do():
+    """A cap of 6 px is not measured along the film on walls of 75 degrees."""
+    rows, columns = np.mgrid[:120, :160].astype(float)
+    lean = np.tan(np.radians(15))
+
+    def wedge(top, half):
+        return (rows >= top) & (rows < 100) & (np.abs(columns - 80) < half + (rows - top) * lean)
+
+    labels = np.ones(rows.shape, dtype=np.uint8)
+    labels[100:] = 0
+    labels[wedge(34, 22 - 6 * lean + 6 / np.cos(np.radians(15)))] = 3
+    labels[wedge(40, 22)] = 2
+    site = {"structure": "gate", "part": "top", "inset_px": 2}
+    rule = {"id": "cap", "kind": "thickness", "film": "plug", "between": ["gate", "ox"],
+            "site": site, "sides": ["left"]}  # fmt: skip
+    found = measured(labels, rule)
+    assert found["cap", 0, "", "mean"].value == pytest.approx(6, abs=0.05)
+    assert found["cap", 0, "", "max"].value < 6.5
+
+
+def test_a_body_cut_at_the_top_of_another_stands_on_it():
+    """The gate above the plug's top, 30 px over the substrate, is 10 px high."""
+    structures = {
+        "plug": {"materials": ["plug"]},
+        "gate": {
+            "materials": ["gate"],
+            "cut": {"level_of": "plug", "part": "top", "keep": "above"},
+            "base": "cut",
+        },
+    }
+    rows = measured(drawing(), {"id": "h", "kind": "height", "of": "gate"}, structures=structures)
+    assert rows["h", 0, "", ""].value == pytest.approx(10)
+
+
+def test_a_spur_under_a_body_is_not_its_base():
+    """Two pixels of label that hang 3 px lower at its side do not make it higher."""
+    labels = drawing()
+    labels[80:83, 31:33] = 2
+    rows = measured(labels, {"id": "h", "kind": "height", "of": "gate"})
+    assert rows["h", 0, "", ""].value == pytest.approx(40, abs=0.5)
+
+
+def test_a_base_on_something_else_than_the_recipe_says_is_flagged():
+    """The gate's oxide was lost by a model: its CDs are measured from its lower edge."""
+    structures = {"gate": {"materials": ["gate"], "base": {"interface_with": "plug"}}}
+    rows = measured(drawing(), {"id": "h", "kind": "height", "of": "gate"}, structures=structures)
+    assert rows["h", 0, "", ""].value == pytest.approx(40)
+    assert rows["h", 0, "", ""].status == "flagged"
+    assert "other_base" in rows["h", 0, "", ""].flags

@@ -29,6 +29,7 @@ STEP_PX = 0.25  # of curves: fine enough that a band ends anywhere
 PLATEAU = 1 / 3  # central part of a plateau that gives its level
 NEAR_BASE, NEAR_TOP = 0.1, 0.9  # fractions of the height where the plateaus' widths are taken
 FLANK = (0.15, 0.85)  # fractions of the height between which a wall counts as straight
+OTHER_BASE = "other_base"  # flag: it stands on something else than the recipe says
 _ROUNDS = 2
 
 

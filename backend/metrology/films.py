@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.arrays import LabelMap
-from backend.metrology.bodies import Body, UnmeasurableError
+from backend.metrology.bodies import WALLS, Body, UnmeasurableError
 from backend.metrology.contours import (
     Field,
     Line,
@@ -96,13 +96,24 @@ def _site(scene: Scene, body: Body, rule: Thickness, side: Side) -> Site:
     level = body.base.v if site.part == "base" else body.top.v
     if inset is None:
         left, right = body.span(site.part)
-    else:  # from wall to wall: at its own level a wavy edge would be cut short
-        left, right = body.walls_at(body.level(0.5))
+    else:
+        left, right = _ends(body, level)
         left, right = left + inset, right - inset
     if right <= left:
         raise UnmeasurableError("inset_too_large")
     up = 1.0 if (site.part == "top") != inward else -1.0
     return Site(body, ((left + right) / 2, level), (0.0, up), (right - left) / 2, step)
+
+
+def _ends(body: Body, level: float) -> tuple[float, float]:
+    """Where a base or top ends: between lines through the walls, however wavy it is.
+
+    A layer that the border cuts has no walls: it goes as far as the picture.
+    """
+    if "border" in body.instance.flags:
+        return body.walls_at(body.level(0.5))
+    left, right = (body.flank(wall).across(level) for wall in WALLS)
+    return left, right
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,6 @@ class GrayImage:
     label_map: LabelMap  # (H, W)
     frame: Frame
     rules: EdgeRules
-    darkest: float  # of the measured region: pixels there may be clipped
-    brightest: float
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,27 @@ def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings |
         spread = 1.4826 * float(np.median(np.abs(values - level)))
         sides.append((material, Plateau(level, spread)))
         rooms.append(room_px)
-        clipped = (values <= image.darkest) | (values >= image.brightest)
-        if clipped.mean() > MAX_CLIPPED:
+        if is_clipped(values):
             return "clipped"
     if sides[0][0] == sides[1][0]:
         return "no_seed"
     settings = SideFitSettings(image.rules.window_px, (rooms[0], rooms[1]))
     return replace(settings, left=sides[0][1], right=sides[1][1])
+
+
+def is_clipped(values: Line) -> bool:
+    """Whether values pile up at their least or greatest, as those of a detector at its limit.
+
+    The tail of a distribution thins out towards its end; a limit collects what lies beyond it.
+
+    Example:
+        >>> values = np.array([1, 2, 2, 3, 3, 3, 4, 4, 5])
+        >>> is_clipped(values), is_clipped(np.minimum(values, 3))
+        (False, True)
+    """
+    _, counts = np.unique(values, return_counts=True)
+    ends = ((counts[0], counts[1:2]), (counts[-1], counts[-2:-1]))
+    return any(count > MAX_CLIPPED * len(values) and count > beside.sum() for count, beside in ends)
 
 
 def refusal(image: GrayImage, fit: SideFit, beside: SideFitSettings) -> str:
@@ -230,12 +242,3 @@ def refusal(image: GrayImage, fit: SideFit, beside: SideFitSettings) -> str:
         if not MIN_CONTRAST <= share <= MAX_CONTRAST:
             return "wrong_contrast"
     return ""
-
-
-def gray_image(
-    gray: NDArray[Any], label_map: LabelMap, frame: Frame, rules: EdgeRules
-) -> GrayImage:
-    """Intensities with the values at which a detector may have clipped."""
-    known = gray[np.isfinite(gray)]
-    darkest, brightest = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    return GrayImage(gray, label_map, frame, rules, darkest, brightest)

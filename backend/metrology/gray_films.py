@@ -15,7 +15,7 @@ import numpy as np
 from backend.metrology.edge_fit import Plateau
 from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
 from backend.metrology.films import SeedGauge
-from backend.metrology.gray_edges import MAX_CHI2, GrayImage
+from backend.metrology.gray_edges import MAX_CHI2, GrayImage, is_clipped
 from backend.metrology.readings import FilmReading, Site
 from backend.metrology.recipe import Thickness
 from backend.metrology.results import EdgeQuality, Point
@@ -47,6 +47,8 @@ class GrayGauge:
         except np.linalg.LinAlgError:  # pixels that no film explains
             return replace(seed, flags=(*seed.flags, "no_edge"))
         flag = fit if isinstance(fit, str) else self._refusal(fit, thickness)
+        if self._is_clipped(site, seed):
+            flag = "clipped"
         if flag or isinstance(fit, str):
             return replace(seed, flags=(*seed.flags, flag))
         moved = fit.thickness_px * scale - float(seed.thickness[known].mean())
@@ -71,6 +73,24 @@ class GrayGauge:
             self._own_gray[rule.film] = thick_gray(self.image.gray, film, _BLUR_PX)
         plateau = self._own_gray[rule.film]
         return None if plateau is None else Known(plateau.gray, plateau.spread)
+
+    def _is_clipped(self, site: Site, seed: FilmReading) -> bool:
+        """Whether the gray values of the film or of a neighbour have met a limit."""
+        known = np.isfinite(seed.thickness)
+        lower, thickness = seed.lower[known][:, None], seed.thickness[known][:, None]
+        reach = np.arange(_BLUR_PX, self.image.rules.window_px + 1)
+        within = thickness * np.linspace(0.3, 0.7, 5)
+        shape = self.image.gray.shape
+        for across in (lower - reach, lower + within, lower + thickness + reach):
+            along = np.broadcast_to(site.rays()[known][:, None], across.shape)
+            pixels = np.rint(site.to_px(across.ravel(), along.ravel())).astype(int)
+            rows, columns = (
+                np.clip(axis, 0, size - 1) for axis, size in zip(pixels.T, shape, strict=True)
+            )
+            values = self.image.gray[rows, columns]
+            if is_clipped(values[np.isfinite(values)]):
+                return True
+        return False
 
     def _refusal(self, fit: FilmFit, thickness_px: float) -> str:
         if fit.cnr < self.image.rules.min_cnr:

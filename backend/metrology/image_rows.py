@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from backend.metrology.bodies import Body, UnmeasurableError
+from backend.metrology.bodies import OTHER_BASE, Body, UnmeasurableError
 from backend.metrology.kinds import Plan, plan_of
 from backend.metrology.readings import Reading, Scene, Variant
 from backend.metrology.recipe import Recipe, Rule
@@ -74,7 +74,7 @@ def _instance_rows(rule: Rule, plan: Plan, found: Found, views: Views) -> list[M
         same = found.body is not None and found.body is found.label_body
         compared = readings if same else _read(rule, plan, found, variant, views.label)[0]
         readings = readings or compared  # what fits cannot tell, the label can: flagged
-        flags = (*views.flags, *found.instance.flags, *((flag,) if flag else ()))
+        flags = (*views.flags, *_flags_of(found), *((flag,) if flag else ()))
         for blank in _blanks(rule, plan, found.instance.index, variant):
             row, reading = _placed(blank, found), readings.get(blank.quantity)
             if reading is None:
@@ -82,6 +82,13 @@ def _instance_rows(rule: Rule, plan: Plan, found: Found, views: Views) -> list[M
             else:
                 rows.append(_filled(row, reading, compared.get(blank.quantity), flags))
     return rows
+
+
+def _flags_of(found: Found) -> tuple[str, ...]:
+    """What is wrong with all of an instance."""
+    body = found.body or found.label_body
+    stands = body is None or OTHER_BASE not in body.seed["base"].flags
+    return found.instance.flags if stands else (*found.instance.flags, OTHER_BASE)
 
 
 def _read(

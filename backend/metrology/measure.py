@@ -16,7 +16,7 @@ from backend.arrays import UNLABELED
 from backend.metrology.bodies import WALLS, UnmeasurableError
 from backend.metrology.contours import interface_points
 from backend.metrology.frame import Frame, Limits, aligned, fragments
-from backend.metrology.gray_edges import gray_image
+from backend.metrology.gray_edges import GrayImage
 from backend.metrology.image_rows import Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
@@ -45,7 +45,7 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
     region = replace(region, frame=frame)
     gray = None
     if subject.gray is not None and not subject.no_gray:
-        gray = gray_image(subject.gray, subject.label_map, frame, recipe.edges)
+        gray = GrayImage(subject.gray, subject.label_map, frame, recipe.edges)
     tiers = Tiers(subject, recipe, frame, classes, gray)
     found = _find_all(tiers, region)
     views = _views(tiers, found)
@@ -136,13 +136,16 @@ def _find(tiers: Tiers, region: Region, name: str, cutting: Sequence[Found]) -> 
         return []
     label_bases = tuple(one.label_body for one in cutting if one.label_body is not None)
     bases = tuple(one.body for one in cutting if one.body is not None)
+    if rule.cut is not None and rule.cut.part == "top":  # then their tops are what it stands on
+        label_bases, bases = (
+            tuple(replace(body, base=body.top) for body in bodies)
+            for bodies in (label_bases, bases)
+        )
     cut_v = None
     if rule.cut is not None:
         if not label_bases:
             return []
-        part = rule.cut.part
-        levels = [body.base.v if part == "base" else body.top.v for body in label_bases]
-        cut_v = float(np.mean(levels))
+        cut_v = float(np.mean([body.base.v for body in label_bases]))
     classes = [tiers.classes[material] for material in rule.materials]
     instances = find_instances(region, name, rule, classes, cut_v, min_area_px=least)
     sources = Source.of_rule(rule, label_bases), Source.of_rule(rule, bases)

@@ -85,6 +85,7 @@ class EdgeRules(Part):
     intensity: Literal["linear"] = "linear"
     window_px: Annotated[float, Field(ge=2)] = 7
     average_along_px: Annotated[int, Field(ge=1)] = 3
+    """Of fits line by line; sides are fitted as a whole, by all their lines."""
     max_shift_px: Positive = 4
     min_cnr: Positive = 2.0
     u_place_px: Annotated[float, Field(ge=0)] = 0.5  # an annotator's placement of an edge, 1 sigma
@@ -117,11 +118,11 @@ class InterfaceBase(Part):
 
 
 class Cut(Part):
-    """Keep only what lies above (below) the fitted level of another structure."""
+    """Keep only what lies above the fitted level of another structure."""
 
     level_of: str
     part: Literal["base", "top"]
-    keep: Literal["above", "below"]
+    keep: Literal["above"]
 
 
 class StructureRule(Part):

@@ -11,6 +11,7 @@ import numpy as np
 from backend.arrays import LabelMap
 from backend.metrology.bodies import (
     FLANK,
+    OTHER_BASE,
     Body,
     EdgeName,
     Level,
@@ -18,7 +19,7 @@ from backend.metrology.bodies import (
     sampled,
 )
 from backend.metrology.contours import Field, Points, outlines, segments_of
-from backend.metrology.curves import Curve
+from backend.metrology.curves import MIN_SHARE, Curve
 from backend.metrology.frame import Frame
 from backend.metrology.seed_errors import (
     ProbabilityError,
@@ -119,7 +120,11 @@ def _with_error(seeding: Seeding, field: Field, curve: Curve, name: EdgeName) ->
 
 
 def _touching(base: Curve, seeding: Seeding, under: Iterable[int]) -> Curve:
-    """A base without the places where something else than `under` lies beneath it."""
+    """A base without the places where something else than `under` lies beneath it.
+
+    Where it hardly touches `under`, as above a film that a model lost, its lower edge is taken as
+    it is, and flagged.
+    """
     points = np.stack([base.along, base.across - _BELOW_PX], axis=-1)
     known = np.isfinite(base.across)
     pixels = np.rint(seeding.frame.to_px(np.where(known[:, None], points, 0.0))).astype(int)
@@ -128,4 +133,9 @@ def _touching(base: Curve, seeding: Seeding, under: Iterable[int]) -> Curve:
         for axis, size in zip(pixels.T, seeding.label_map.shape, strict=True)
     )
     touches = np.isin(seeding.label_map[rows, columns], list(under)) & known
+    central = known & (
+        np.abs(base.along - base.along[known].mean()) <= np.ptp(base.along[known]) / 6
+    )
+    if touches[central].mean() < MIN_SHARE:
+        return replace(base, flags=(*base.flags, OTHER_BASE))
     return replace(base, across=np.where(touches, base.across, np.nan))

@@ -36,7 +36,7 @@ class Source:
         """What a recipe says of a structure."""
         if isinstance(rule.base, InterfaceBase):
             return cls(rule.materials, "plateau", rule.base.interface_with, bases)
-        return cls(rule.materials, "cut" if rule.base == "cut" else "lowest", None, bases)
+        return cls(rule.materials, "cut" if rule.base == "cut" else "plateau", None, bases)
 
 
 @dataclass(frozen=True)
