@@ -10,7 +10,7 @@ from backend.annotation.client import Json, LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTask, ImportedTasks
 from backend.annotation.label_config import parse_label_config
 from backend.errors import InvalidImageError
-from backend.microscope.import_record import earlier_scales, save_import
+from backend.microscope.import_record import earlier_scales, prepare_import, save_import
 from backend.microscope.importers import ImportedImage, ImportOptions, import_file
 
 TOLD_BY_USERS = ("manual", "scale_bar", "lattice", "pitch")
@@ -55,7 +55,8 @@ def import_images(
     """
     for path in paths:
         try:
-            images = import_file(path, options)
+            found = import_file(path, options)
+            images = [_with_kept_scale(image, path, options, folder) for image in found]
         except InvalidImageError as error:
             yield ImportOutcome(path, refusal=str(error))
             continue
@@ -63,9 +64,7 @@ def import_images(
             yield ImportOutcome(path, refusal=f"it cannot be read: {error.strerror or error}")
             continue
         for image in images:
-            record = save_import(_with_kept_scale(image, path, options, folder), folder)
-            picture = (folder / record["picture"]["path"]).read_bytes()
-            yield ImportOutcome(path, record, tasks.put(record, picture) if tasks else None)
+            yield _import_image(image, path, folder, tasks)
 
 
 def describe(outcome: ImportOutcome) -> Iterator[str]:
@@ -84,6 +83,18 @@ def describe(outcome: ImportOutcome) -> Iterator[str]:
     yield f"imported {outcome.path}: {'; '.join(parts)}"
     for note in record["notes"]:
         yield f"  {note}"
+
+
+def _import_image(
+    image: ImportedImage, path: Path, folder: Path, tasks: ImportedTasks | None
+) -> ImportOutcome:
+    """Save an image, and put it into its task; what an earlier task needs is not overwritten."""
+    prepared = prepare_import(image)
+    record = prepared.record
+    if tasks and (objection := tasks.objection(record)):
+        return ImportOutcome(path, refusal=objection)
+    save_import(prepared, folder)
+    return ImportOutcome(path, record, tasks.put(record, prepared.picture) if tasks else None)
 
 
 def _describe_scale(told: Json | None) -> str:

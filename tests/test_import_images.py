@@ -131,11 +131,28 @@ def test_importing_again_repairs_what_was_damaged(tmp_path, files, part):
 
 
 def test_another_picture_of_the_same_image_is_refused(label_studio, tmp_path, files, capsys):
-    """Strokes may lie on the first one."""
+    """Strokes may lie on the first one, which stays on disk; the next file is still imported."""
     assert run(tmp_path, files[0], "--project", "1") == 0
     label_studio.tasks[1]["data"]["picture_sha256"] = "of another stretch"
-    assert run(tmp_path, files[0], "--project", "1") == 1
-    assert "task 1 shows another picture" in capsys.readouterr().err
+    (picture,) = (tmp_path / "imported" / "pictures").iterdir()
+    picture.write_bytes(b"what was annotated")
+    capsys.readouterr()
+    assert run(tmp_path, *files[:2], "--project", "1") == 1
+    refused, imported = capsys.readouterr().out.splitlines()
+    assert "a.tif: task 1 shows another picture" in refused
+    assert imported.endswith("task 2 new")
+    assert picture.read_bytes() == b"what was annotated"
+
+
+def test_a_kept_scale_that_is_not_plausible_stops_nothing(tmp_path, files, capsys):
+    """Someone insisted on it once, and has to again; the next file is still imported."""
+    insisting = ("--pixel-size-nm", "2100", "--any-pixel-size")
+    assert run(tmp_path, files[1], *insisting) == 0
+    capsys.readouterr()
+    assert run(tmp_path, files[1], files[0]) == 1
+    refused, imported = capsys.readouterr().out.splitlines()
+    assert refused.startswith(f"refused {files[1]}: its pixel of 2100 nm")
+    assert imported.startswith(f"imported {files[0]}")
 
 
 def test_an_export_leads_back_to_the_original(label_studio, tmp_path, files):

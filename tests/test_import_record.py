@@ -13,7 +13,13 @@ from PIL import Image
 from backend.errors import InvalidImageError
 from backend.microscope.calibration import Calibration
 from backend.microscope.images import gray_png
-from backend.microscope.import_record import find_record, load_imported, record_name, save_import
+from backend.microscope.import_record import (
+    find_record,
+    load_imported,
+    prepare_import,
+    record_name,
+    save_import,
+)
 from backend.microscope.importers import ImportOptions, import_file
 
 IMAGE = np.random.default_rng(0).normal(1000, 90, (40, 48)).astype(np.float32)
@@ -31,7 +37,9 @@ def image(tmp_path):
 @pytest.fixture
 def record(image, tmp_path):
     """Its record."""
-    return save_import(image, tmp_path / "imported")
+    prepared = prepare_import(image)
+    save_import(prepared, tmp_path / "imported")
+    return prepared.record
 
 
 @pytest.mark.parametrize("part", ["picture", "record"])
@@ -52,8 +60,9 @@ def test_a_picture_of_unknown_gamma_gives_no_intensities(tmp_path):
     """But the reason."""
     path = tmp_path / "a.png"
     Image.fromarray((20 + np.arange(1600) % 200).reshape(40, 40).astype(np.uint8)).save(path)
-    record = save_import(import_file(path)[0], tmp_path)
-    loaded = load_imported(tmp_path / record["picture"]["path"])
+    prepared = prepare_import(import_file(path)[0])
+    save_import(prepared, tmp_path)
+    loaded = load_imported(tmp_path / prepared.record["picture"]["path"])
     assert (loaded.gray, loaded.no_gray, loaded.calibration) == (None, "unknown_gamma", None)
 
 
@@ -79,7 +88,9 @@ def test_importing_again_changes_nothing(image, record, tmp_path):
     """The same names, the same bytes."""
     folder = tmp_path / "imported"
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-    assert save_import(image, folder) == record
+    again = prepare_import(image)
+    save_import(again, folder)
+    assert again.record == record
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 

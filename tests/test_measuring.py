@@ -14,7 +14,7 @@ from backend.measuring import Failed, Finished, Setup, measure, measure_all, rea
 from backend.metrology.recipe_file import load_recipe
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
-from backend.microscope.import_record import save_import
+from backend.microscope.import_record import prepare_import, save_import
 from backend.microscope.importers import import_file
 
 
@@ -114,8 +114,9 @@ def test_an_imported_image_brings_its_intensities(gates, tmp_path):
     """An export names the picture by its hash; the record has the rest."""
     folder, image, setup = gates
     (original,) = import_file(folder / "originals" / "gate_A_0.tif")
-    record = save_import(original, tmp_path / "imported")
-    picture = tmp_path / "imported" / record["picture"]["path"]
+    prepared = prepare_import(original)
+    save_import(prepared, tmp_path / "imported")
+    picture = tmp_path / "imported" / prepared.record["picture"]["path"]
     for part, source in (("images", picture), ("masks", folder / "masks" / "gate_A_0.png")):
         (tmp_path / "set" / part).mkdir(parents=True)
         (tmp_path / "set" / part / "task.png").write_bytes(source.read_bytes())

@@ -41,7 +41,7 @@ def task_columns(record: Json) -> Json:
     """What a task's data says of an imported image; what is unknown is left out.
 
     Args:
-        record: Of the image, as `save_import` returns it.
+        record: Of the image, as `prepare_import` makes it.
     """
     told = record["calibration"]
     columns = {
@@ -83,17 +83,32 @@ class ImportedTasks:
         tasks = ((task["id"], task.get("data") or {}) for task in client.tasks(project_id))
         self._known = {data[RECORD_KEY]: (task, data) for task, data in tasks if RECORD_KEY in data}
 
+    def objection(self, record: Json) -> str:
+        """Say why the task of an image must not be brought up to date; "": nothing is wrong.
+
+        Args:
+            record: Of the image, as `prepare_import` makes it.
+        """
+        task, data = self._known.get(record["name"], (0, {}))
+        if not task or data.get("picture_sha256") == record["picture"]["sha256"]:
+            return ""
+        return (  # which may be annotated already
+            f"task {task} shows another picture of this image: delete the task, or import to "
+            "another project"
+        )
+
     def put(self, record: Json, picture: bytes) -> ImportedTask:
         """Make the task of an image, or bring that it has up to date.
 
         Args:
-            record: Of the image, as `save_import` returns it.
+            record: Of the image, as `prepare_import` makes it.
             picture: The PNG to annotate.
 
         Raises:
-            LabelStudioError: Label Studio does not answer, or refuses; or the task shows another
-                picture of this image, which may be annotated already.
+            LabelStudioError: Label Studio does not answer, or refuses; or there is an `objection`.
         """
+        if objection := self.objection(record):
+            raise LabelStudioError(objection)
         name, columns = str(record["name"]), task_columns(record)
         if name in self._known:
             return self._update(*self._known[name], columns)
@@ -105,11 +120,6 @@ class ImportedTasks:
         return ImportedTask(int(created.id), "new")
 
     def _update(self, task: int, data: Mapping[str, Any], columns: Json) -> ImportedTask:
-        if data.get("picture_sha256") != columns["picture_sha256"]:
-            raise LabelStudioError(
-                f"task {task} shows another picture of this image: delete the task, or import to "
-                "another project"
-            )
         gone = {key: None for key in _MAY_BE_GONE if key not in columns and data.get(key)}
         changed = {key: value for key, value in columns.items() if data.get(key) != value}
         if not (changed or gone):

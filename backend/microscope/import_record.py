@@ -36,6 +36,19 @@ _LONGEST_STEM = 60
 
 
 @dataclass(frozen=True)
+class PreparedImport:
+    """All that an import will write."""
+
+    record: Json
+    files: dict[str, bytes]  # by their paths in the folder of imports
+
+    @property
+    def picture(self) -> bytes:
+        """The PNG to annotate."""
+        return self.files[self.record["picture"]["path"]]
+
+
+@dataclass(frozen=True)
 class LoadedImport:
     """What measuring needs of an imported image."""
 
@@ -55,12 +68,8 @@ def record_name(image: ImportedImage) -> str:
     return f"{stem[:_LONGEST_STEM]}-{image.id[:_SHORT_ID]}"
 
 
-def save_import(image: ImportedImage, folder: Path) -> Json:
-    """Write picture, original and record of an image; return the record.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
+def prepare_import(image: ImportedImage) -> PreparedImport:
+    """Make picture, original and record of an image; nothing is written yet."""
     name = record_name(image)
     picture = draw_labeling_picture(image.pixels, image.databar_rows)
     files = {
@@ -69,10 +78,20 @@ def save_import(image: ImportedImage, folder: Path) -> Json:
     }
     record = {"name": name, "id": image.id, **_describe(image), "stretch": _stretch(picture)}
     for part, (path, content) in files.items():
-        _write(folder / path, content)
         record[part] = {"path": path, "sha256": _sha256(content)}
-    _write(_record_path(folder, name), (json.dumps(record, indent=1) + "\n").encode())
-    return record
+    return PreparedImport(record, dict(files.values()))
+
+
+def save_import(prepared: PreparedImport, folder: Path) -> None:
+    """Write picture, original and record of an image.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    for path, content in prepared.files.items():
+        _write(folder / path, content)
+    record = prepared.record
+    _write(_record_path(folder, record["name"]), (json.dumps(record, indent=1) + "\n").encode())
 
 
 def load_imported(path: Path) -> LoadedImport:
