@@ -73,3 +73,18 @@ def test_a_database_must_exist(tmp_path, capsys):
     assert main(["--database", str(path), "--all", "--factor", "2", "--note", "n"]) == 2
     assert "measure something into it first" in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_the_scale_asked_for_last_counts(path, capsys):
+    """Though a run with it was there already; and no factor is applied twice."""
+    asked = ["--database", str(path), "gate_0.tif", "--note", "n", "--source", "lattice"]
+    before = latest(path)
+    assert main([*asked, "--nm-per-px", "0.21"]) == 0
+    first = latest(path)
+    assert main([*asked, "--nm-per-px", "0.3"]) == 0
+    assert latest(path) != first != before
+    assert main([*asked, "--nm-per-px", "0.21"]) == 0
+    assert latest(path) == first
+    assert main([*asked, "--factor", "1.05"]) == 1
+    assert "was rescaled before: give its pixel size" in capsys.readouterr().err
+    assert latest(path) == first

@@ -99,6 +99,19 @@ def write_run(
     return run.id
 
 
+def make_newest(database: CdDatabase, run_id: str) -> None:
+    """Let a run that is there already be the one that counts.
+
+    Raises:
+        OSError: Another process has kept the database locked, or the disk is full.
+    """
+    try:
+        with writing(database):
+            database.table("runs").update(run_id, {"last_run_at": _now()})
+    except sqlite3.OperationalError as error:
+        raise OSError(f"run {run_id} was not changed: {error}") from None
+
+
 def get_row(database: Database, table: str, key: str) -> Row:
     """The row with that id.
 

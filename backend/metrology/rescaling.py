@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backend.metrology.database import CdDatabase, get_row, write_run
+from backend.metrology.database import CdDatabase, get_row, make_newest, write_run
 from backend.metrology.recipe import Recipe
 from backend.metrology.records import ImageRecord, ModelRecord, Run, RunSource
 from backend.metrology.rows import to_measured
@@ -46,6 +46,7 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
     _check_shape(run_id, (x, y), calibration)
     run = _with_scale(database, stored, Recipe.model_validate_json(definition), calibration)
     if database.table("runs").count_where("id = ?", [run.id]):
+        make_newest(database, run.id)
         return run.id
     measurements, edges = (
         list(database.table(name).rows_where("run_id = ?", [run_id], order_by="rowid"))
