@@ -111,6 +111,7 @@ FLOW = [
     "metrology.label_draws",
     "metrology.cd_draws",
     "metrology.cd_spots",
+    "metrology.cd_replay",
     "metrology.rows",
     "metrology.accuracy_scenes",
     "metrology.accuracy",
