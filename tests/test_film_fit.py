@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from gray_edges import layers, missed_px, seed_line
+from scipy import ndimage as ndi
 
 from backend.metrology.edge_fit import Plateau, SideFitSettings, fit_side
-from backend.metrology.film_fit import FilmFitSettings, Known, fit_film, thick_gray
+from backend.metrology.film_fit import FilmFitSettings, Known, eroded, fit_film, thick_gray
 
 LEVELS = (120, 220, 60)
 SHAPE = (68, 60)
@@ -115,6 +116,14 @@ def test_film_gray_is_read_where_the_film_is_thick():
     film = (columns > 20) & (columns < 35)
     assert thick_gray(image, film, 1.2).gray == pytest.approx(220, abs=0.5)
     assert thick_gray(image, film, 3.0) is None
+
+
+@pytest.mark.parametrize("radius_px", [1.0, 3.54, 4.5, 70.0])
+def test_eroding_is_what_a_map_of_distances_gives(radius_px):
+    """Pixels further than the radius from the nearest one outside."""
+    mask = ndi.gaussian_filter(np.random.default_rng(0).normal(size=(60, 50)), 6) > -0.02
+    far = ndi.distance_transform_edt(mask) > radius_px
+    assert (eroded(mask, radius_px) == far).all()
 
 
 def test_spread_of_a_films_gray_is_that_between_places():

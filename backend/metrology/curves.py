@@ -79,16 +79,21 @@ class Curve:
         """Positions at places between the samples; NaN beyond them."""
         return np.interp(along, self.along, self.across, left=np.nan, right=np.nan)
 
-    def mean(self, low: float, high: float) -> EdgeMean | None:
+    def position(self, low: float, high: float) -> float | None:
         """Mean over [low, high], whose ends lie anywhere between samples; None where unknown."""
         step = (high - low) / LINES
         lines = self.at(low + step * (np.arange(LINES) + 0.5))
-        if not _enough(lines):
+        known = lines[np.isfinite(lines)]
+        return float(known.mean()) if len(known) >= max(MIN_LINES, MIN_SHARE * LINES) else None
+
+    def mean(self, low: float, high: float) -> EdgeMean | None:
+        """The position with its error and the single lines it is the mean of."""
+        value = self.position(low, high)
+        if value is None:
             return None
         count = max(1, round(high - low))
         samples = self.at(low + (high - low) * (np.arange(count) + 0.5) / count)
         u = self.error.of_mean(low, high)
-        value = float(np.nanmean(lines))
         return EdgeMean(value, u, samples, self.method, self.quality, self.flags)
 
     def why_not(self, low: float, high: float) -> tuple[str, ...]:

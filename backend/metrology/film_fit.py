@@ -128,14 +128,30 @@ def thick_gray(gray: Gray, film: NDArray[np.bool_], sigma_px: float) -> Plateau 
 
     gray (H, W), film (H, W): where the film is.
     """
-    inside = ndi.distance_transform_edt(film) > max(
-        _THICK_INSIDE * sigma_px, _PLACE_PX / np.sqrt(2)
-    )
-    values = ndi.uniform_filter(gray.astype(np.float64), _PLACE_PX)[inside]
-    if len(values) < _LEAST_PIXELS:
+    inside = eroded(film, max(_THICK_INSIDE * sigma_px, _PLACE_PX / np.sqrt(2)))
+    if np.count_nonzero(inside) < _LEAST_PIXELS:
         return None
+    values = ndi.uniform_filter(gray.astype(np.float64), _PLACE_PX)[inside]
     middle = float(np.median(values))
     return Plateau(middle, 1.4826 * float(np.median(np.abs(values - middle))))
+
+
+def eroded(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
+    """Pixels further than a radius from all that a mask leaves out; beyond it nothing is known.
+
+    Rows of the disc are tried one by one: several times quicker than a map of distances. (H, W).
+
+    Example:
+        >>> eroded(np.array([[False, True, True, True]]), 1.5).tolist()
+        [[False, False, True, True]]
+    """
+    out, inside = (~mask).view(np.uint8), mask.copy()
+    for shift in range(min(int(radius_px), len(mask) - 1) + 1):
+        half = int(np.sqrt(radius_px**2 - shift**2))
+        near = ndi.maximum_filter1d(out, 2 * half + 1, axis=1, mode="nearest").view(np.bool_)
+        inside[: len(mask) - shift] &= ~near[shift:]
+        inside[shift:] &= ~near[: len(mask) - shift]
+    return inside
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ def measure_width(scene: Scene, body: Body, rule: Width, variant: Variant) -> di
 
 
 def _seed_width(body: Body, band: Band) -> float:
-    left, right = (body.seed[side].mean(band.low, band.high) for side in WALLS)
+    left, right = (body.seed[side].position(band.low, band.high) for side in WALLS)
     if left is None or right is None:
         raise UnmeasurableError("no_edge")
-    return right.across - left.across
+    return right - left
 
 
 def width_in(body: Body, band: Band) -> Reading:
