@@ -30,7 +30,7 @@ from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
 from backend.microscope.import_record import load_imported
 from backend.microscope.importers import ImportOptions, import_file
-from backend.microscope.scale import Scale, choose_scale
+from backend.microscope.scale import PLAUSIBLE_NM_PER_PX, Scale, choose_scale
 
 ENGINE_VERSION = "1"
 """Counts up when the same inputs give other values: a new default, a better fit."""
@@ -41,11 +41,23 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Setup:
-    """What all images of a batch share."""
+    """What all images of a batch share.
+
+    Raises:
+        InvalidImageError: The pixel size that the user tells is not plausible.
+    """
 
     recipe: Recipe
     database: Path  # paths are stored as seen from there
     scale: Calibration | None = None  # told by the user
+
+    def __post_init__(self) -> None:
+        if self.scale and not _is_plausible(self.scale):
+            low, high = PLAUSIBLE_NM_PER_PX
+            raise InvalidImageError(
+                f"a pixel of {self.scale.nm_per_px:g} nm is outside {low:g} to {high:g} nm, where "
+                "TEM images of devices lie: give its size in nanometres"
+            )
 
 
 @dataclass(frozen=True)
@@ -151,9 +163,18 @@ def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale
     if measurable.record:
         loaded = load_imported(measurable.record)
         image = of_import(loaded, measurable.record.parent.parent)
-        return image, choose_scale((*image.scales, *told), any_size=True)
+        kept = loaded.calibration
+        is_insisted_on = kept is not None and not _is_plausible(kept)
+        return image, choose_scale((*image.scales, *told), any_size=is_insisted_on)
     (imported,) = import_file(measurable.image, ImportOptions(scale=told[0] if told else None))
     return of_file(imported), choose_scale((*imported.scale.found, *told[1:]))
+
+
+def _is_plausible(scale: Calibration) -> bool:
+    low, high = PLAUSIBLE_NM_PER_PX
+    return low <= min(scale.nm_per_px_x, scale.nm_per_px_y) and (
+        max(scale.nm_per_px_x, scale.nm_per_px_y) <= high
+    )
 
 
 def _subject(measurable: Measurable, image: Intensities, scale: Scale) -> Subject:

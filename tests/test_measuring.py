@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from synthetic_cds import write_gates, write_recipe
 
-from backend.measurables import dataset_measurables, masked_measurables
+from backend.measurables import bare_measurables, dataset_measurables, masked_measurables
 from backend.measuring import Failed, Finished, Setup, measure, measure_all, read_image
 from backend.metrology.recipe_file import load_recipe
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
 from backend.microscope.import_record import prepare_import, save_import
-from backend.microscope.importers import import_file
+from backend.microscope.importers import ImportOptions, import_file
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,35 @@ def test_an_imported_image_brings_its_intensities(gates, tmp_path):
     assert found.run.image.id == measure(dataset_measurables(folder)[0], setup).run.image.id
     (elsewhere,) = dataset_measurables(tmp_path / "set", tmp_path / "elsewhere")
     assert elsewhere.record is None
+
+
+def imported(path, folder, options):
+    """The picture of an image, imported into a folder, to be measured."""
+    prepared = prepare_import(import_file(path, options)[0])
+    save_import(prepared, folder)
+    return bare_measurables([folder / prepared.record["picture"]["path"]])[0]
+
+
+def test_an_implausible_pixel_size_told_is_refused(gates):
+    """At once, with an advice that whoever measures can follow; 2100 is 2.1 nm in picometres."""
+    _, _, setup = gates
+    with pytest.raises(ValueError, match="2100 nm is outside") as refused:
+        replace(setup, scale=Calibration(2100, 2100, "manual"))
+    assert "any-pixel-size" not in str(refused.value)
+
+
+def test_a_size_refused_at_the_import_stays_refused(gates, tmp_path):
+    """A sidecar of 2100 nm and a user of 0.2 nm: the user; alone and insisted on: the sidecar."""
+    _, _, setup = gates
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 4000, (64, 64), dtype=np.uint16))
+    path.with_suffix(".txt").write_text("PixelSize=2100 nm\n")
+    manual = ImportOptions(scale=Calibration(0.2, 0.2, "manual"))
+    chosen = imported(path, tmp_path / "manual", manual)
+    insisted = imported(path, tmp_path / "insisted", ImportOptions(any_pixel_size=True))
+    scale = read_image(chosen, setup)[1]
+    assert (scale.calibration.nm_per_px, scale.flags) == (pytest.approx(0.2), ("scale_conflict",))
+    assert read_image(insisted, setup)[1].calibration.nm_per_px == pytest.approx(2100)
 
 
 def test_another_grid_or_legend_is_refused(gates, tmp_path):
