@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,10 @@ def masked_measurables(images: Sequence[Path], masks: Path) -> list[Measurable]:
         )
     materials = read_materials(legend)
     return [
-        Measurable(
-            path.stem,
-            path,
-            _record_of(path),
-            materials,
-            masks / f"{path.stem}.png" if is_folder else masks,
+        replace(
+            _bare(path),
+            materials=materials,
+            mask=masks / f"{path.stem}.png" if is_folder else masks,
         )
         for path in paths
     ]
@@ -129,7 +127,7 @@ def bare_measurables(images: Sequence[Path]) -> list[Measurable]:
     Raises:
         InvalidDatasetError: There is none, or two have the same name.
     """
-    return [Measurable(path.stem, path, _record_of(path)) for path in image_files(images)]
+    return [_bare(path) for path in image_files(images)]
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
@@ -149,6 +147,12 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     if twice:
         raise InvalidDatasetError(f"several images are named {twice[0]}: measure them separately")
     return paths
+
+
+def _bare(path: Path) -> Measurable:
+    """An image by itself; one that was imported is the picture of another file."""
+    record = _record_of(path)
+    return Measurable(path.stem, path, record, picture=path if record else None)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from synthetic_cds import write_gates, write_recipe
 
 from backend.measurables import bare_measurables, dataset_measurables, masked_measurables
 from backend.measuring import Failed, Finished, Setup, measure, measure_all, read_image
+from backend.metrology.database import open_database, write_run
+from backend.metrology.overlay import draw_run
 from backend.metrology.recipe_file import load_recipe
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
@@ -140,6 +143,23 @@ def imported(path, folder, options):
     prepared = prepare_import(import_file(path, options)[0])
     save_import(prepared, folder)
     return bare_measurables([folder / prepared.record["picture"]["path"]])[0]
+
+
+def test_an_overlay_shows_the_picture_of_an_imported_image(gates, tmp_path):
+    """Its run has the hash of the native file, which lies elsewhere, and that of the picture."""
+    folder, image, setup = gates
+    original, mask = folder / "originals" / "gate_A_0.tif", tmp_path / "mask.png"
+    mask.write_bytes((folder / "masks" / "gate_A_0.png").read_bytes())
+    (tmp_path / "legend.json").write_text(json.dumps({"materials": image.materials}))
+    bare = imported(original, tmp_path / "imported", ImportOptions())
+    (masked,) = masked_measurables([bare.image], mask)
+    finished = measure(masked, replace(setup, database=tmp_path / "cds.db"))
+    with closing(open_database(tmp_path / "cds.db")) as database:
+        run_id = write_run(database, finished.run, finished.measured)
+        drawing = draw_run(database, tmp_path / "cds.db", run_id)
+    assert masked.picture == bare.picture
+    assert drawing.picture.std() > 1
+    assert not any("no longer" in word.text for word in drawing.words)
 
 
 def test_an_implausible_pixel_size_told_is_refused(gates):
