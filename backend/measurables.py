@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from backend.errors import InvalidDatasetError
 from backend.learning.dataset_legend import read_json_object, read_manifest, read_materials
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
-from backend.microscope.import_record import PICTURES, RECORDS, find_record
+from backend.microscope.import_record import PICTURES, RECORDS, find_records
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dm3", ".dm4", ".emd", ".ser"}
 TRUTH, ORIGINALS = "truth", "originals"
@@ -39,6 +40,7 @@ class Measurable:
     annotation: int | None = None
     annotator: str | None = None
     instrument: str | None = None
+    refusal: str = ""  # why it must not be measured
 
 
 def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Measurable]:
@@ -47,30 +49,37 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
     Args:
         folder: With images/, masks/ and legend.json, or with truth/ that names the materials.
         originals: The folder images were imported to, or where the microscope's own files lie
-            under the names of the images. By default originals/ of the folder, if it exists.
+            under the names of the images; an image that is not found there is not measured. By
+            default originals/ of the folder, and the picture where nothing is found.
 
     Raises:
-        InvalidDatasetError: There is no image, a material's name is not known, or a file is not as
-            the manifest says.
+        InvalidDatasetError: There is no image or no original, a material's name is not known, or a
+            file is not as the manifest says.
     """
     pictures = sorted((folder / IMAGES).glob("*.png"))
     if not pictures:
         raise InvalidDatasetError(f"{folder} holds no {IMAGES}/*.png: give the folder of an export")
     materials = read_materials(folder / LEGEND)
     entries = read_manifest(folder / MANIFEST)
-    is_imported = originals is not None and (originals / RECORDS).is_dir()
-    native = {} if is_imported else _by_stem(originals or folder / ORIGINALS)
+    records = find_records(originals) if originals else {}
+    native = {} if records else _by_stem(originals or folder / ORIGINALS)
+    if originals and not (records or native):
+        raise InvalidDatasetError(
+            f"{originals} holds neither {RECORDS}/ of an import nor images: give the folder that "
+            "images were imported to, or that of the microscope's files"
+        )
     found = []
     for picture in pictures:
         mask, entry = folder / MASKS / picture.name, entries.get(picture.stem, {})
         digest = _checked_hash(picture, entry.get("image_sha256"))
         _checked_hash(mask, entry.get("mask_sha256"))
-        image = native.get(picture.stem, picture)
+        record = records.get(str(entry.get("import_record"))) or records.get(digest)
+        is_lost = originals and not record and picture.stem not in native
         found.append(
             Measurable(
                 picture.stem,
-                image,
-                find_record(originals, digest) if originals and is_imported else None,
+                native.get(picture.stem, picture),
+                record,
                 materials or _true_materials(folder, picture.stem),
                 mask,
                 scale=_told_scale(entry),
@@ -79,6 +88,7 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
                 annotation=entry.get("annotation"),
                 annotator=entry.get("annotator_title") or entry.get("annotator"),
                 instrument=entry.get("equipment"),
+                refusal=f"{originals} holds nothing of this image" if is_lost else "",
             )
         )
     return found
@@ -189,7 +199,12 @@ def _true_materials(folder: Path, name: str) -> tuple[str, ...]:
 def _told_scale(entry: dict[str, Any]) -> Calibration | None:
     """The pixel size that the task's data in Label Studio had."""
     size_nm = entry.get("pixel_size_nm")
-    if not size_nm:
+    if size_nm is None:
         return None
+    if isinstance(size_nm, bool) or not isinstance(size_nm, int | float) or not 0 < size_nm < inf:
+        raise InvalidDatasetError(
+            f"pixel_size_nm of {entry['name']} in {MANIFEST} is {size_nm!r}: give a positive "
+            "number, without quotes"
+        )
     detail = f"pixel_size_nm of task {entry.get('task')}"
     return Calibration(size_nm, size_nm, "manual", detail=detail, raw=repr(size_nm))

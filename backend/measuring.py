@@ -156,9 +156,11 @@ def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale
     """Read the intensities of an image, and choose among all pixel sizes that are told.
 
     Raises:
-        InvalidImageError: It is none, or its pixel size is not plausible.
+        InvalidImageError: It is none, must not be measured, or its pixel size is not plausible.
         OSError: It cannot be read.
     """
+    if measurable.refusal:
+        raise InvalidImageError(measurable.refusal)
     told = [scale for scale in (setup.scale, measurable.scale) if scale]
     if measurable.record:
         loaded = load_imported(measurable.record)

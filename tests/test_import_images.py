@@ -11,7 +11,7 @@ import tifffile
 from label_studio_stand_in import TICK, LabelStudioStandIn, masks, submitted
 from loopback import Answer
 
-from backend.microscope.import_record import find_record, load_imported
+from backend.microscope.import_record import find_records, load_imported
 from scripts.export_ground_truth import main as export
 from scripts.import_images import main
 
@@ -166,7 +166,9 @@ def test_an_export_leads_back_to_the_original(label_studio, tmp_path, files):
     assert export(["1", "--out", str(tmp_path / "set")]) == 0
 
     (entry,) = json.loads((tmp_path / "set" / "manifest.json").read_text())["images"]
-    path = find_record(tmp_path / "imported", entry["image_sha256"])
+    records = find_records(tmp_path / "imported")
+    path = records[entry["image_sha256"]]
+    assert records[entry["import_record"]] == path
     loaded = load_imported(path)
     assert (loaded.gray == IMAGE).all()
     assert loaded.name == entry["import_record"]

@@ -14,7 +14,7 @@ from backend.errors import InvalidImageError
 from backend.microscope.calibration import Calibration
 from backend.microscope.images import gray_png
 from backend.microscope.import_record import (
-    find_record,
+    find_records,
     load_imported,
     prepare_import,
     record_name,
@@ -70,9 +70,13 @@ def test_the_hash_in_an_export_leads_to_the_record(record, tmp_path):
     """An export keeps the picture byte for byte."""
     folder = tmp_path / "imported"
     exported = gray_png((folder / record["picture"]["path"]).read_bytes())
-    found = find_record(folder, hashlib.sha256(exported).hexdigest())
-    assert found == folder / "records" / f"{record['name']}.json"
-    assert find_record(folder, "0" * 64) is None
+    path = folder / "records" / f"{record['name']}.json"
+    assert find_records(folder) == {
+        hashlib.sha256(exported).hexdigest(): path,
+        record["name"]: path,
+    }
+    path.write_text("damaged")
+    assert find_records(folder) == {record["name"]: path}
 
 
 def test_the_stretch_is_recorded(record, tmp_path):

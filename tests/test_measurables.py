@@ -6,13 +6,14 @@ import json
 import pytest
 from ground_truth_folder import MATERIALS, write_dataset
 
-from backend.errors import InvalidDatasetError
+from backend.errors import InvalidDatasetError, InvalidImageError
 from backend.measurables import (
     bare_measurables,
     dataset_measurables,
     image_files,
     masked_measurables,
 )
+from backend.measuring import Setup, read_image
 
 
 def sha256(path):
@@ -65,7 +66,45 @@ def test_native_files_come_before_pictures(export, tmp_path):
         originals / "image 0.tif",
         export / "images" / "image 0.png",
     )
-    assert second.image == export / "images" / "image 1.png"
+    assert "native holds nothing of this image" in second.refusal
+    with pytest.raises(InvalidImageError, match="holds nothing of this image"):
+        read_image(second, Setup(None, tmp_path / "cds.db"))
+    assert not any(one.refusal for one in (first, *dataset_measurables(export)))
+
+
+def test_records_go_by_name_then_by_content(export, tmp_path):
+    """A picture drawn anew has another hash, and still belongs to the same original."""
+    records = tmp_path / "imported" / "records"
+    records.mkdir(parents=True)
+    (records / "a-1.json").write_text("{}")
+    content = {"picture": {"sha256": sha256(export / "images" / "image 1.png")}}
+    (records / "b-2.json").write_text(json.dumps(content))
+    entry = {"name": "image 0", "import_record": "a-1"}
+    (export / "manifest.json").write_text(json.dumps({"images": [entry]}))
+    found = dataset_measurables(export, tmp_path / "imported")
+    assert [one.record for one in found] == [records / "a-1.json", records / "b-2.json"]
+    (records / "b-2.json").unlink()
+    assert [bool(one.refusal) for one in dataset_measurables(export, records.parent)] == [
+        False,
+        True,
+    ]
+
+
+def test_a_folder_without_originals_is_refused(export, tmp_path):
+    """Misspelled, or empty: the 8-bit pictures would be measured instead."""
+    (tmp_path / "imported" / "records").mkdir(parents=True)
+    for name in ("improted", "imported"):
+        with pytest.raises(InvalidDatasetError, match=rf"{name} holds neither records/"):
+            dataset_measurables(export, tmp_path / name)
+
+
+@pytest.mark.parametrize("size", ["0.2", True, 0, -1, [0.2], float("nan")])
+def test_a_pixel_size_is_a_number(export, size):
+    """A manifest made by hand may say anything."""
+    entry = {"name": "image 0", "pixel_size_nm": size}
+    (export / "manifest.json").write_text(json.dumps({"images": [entry]}))
+    with pytest.raises(InvalidDatasetError, match="pixel_size_nm of image 0 in manifest"):
+        dataset_measurables(export)
 
 
 def test_materials_must_be_known(export):

@@ -119,17 +119,21 @@ def load_imported(path: Path) -> LoadedImport:
         ) from None
 
 
-def find_record(folder: Path, picture_sha256: str) -> Path | None:
-    """The record of a picture with this content, which a dataset of ground truth names.
+def find_records(folder: Path) -> dict[str, Path]:
+    """All records by their names, and by the SHA-256 of their pictures: an export has both.
 
     Args:
         folder: Where images were imported to.
-        picture_sha256: `image_sha256` in the manifest of an export.
     """
+    found = {}
     for path in sorted((folder / RECORDS).glob("*.json")):
-        if f'"sha256": "{picture_sha256}"' in path.read_text(encoding="utf-8"):
-            return path
-    return None
+        found[path.stem] = path
+        try:
+            picture = json.loads(path.read_text(encoding="utf-8"))["picture"]
+            found[str(picture["sha256"])] = path
+        except (KeyError, TypeError, ValueError):
+            continue  # damaged: whoever measures its image is told
+    return found
 
 
 def earlier_scales(image: ImportedImage, folder: Path) -> tuple[Calibration, ...]:
