@@ -12,7 +12,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,10 @@ from backend.microscope.scale import PLAUSIBLE_NM_PER_PX, Scale, choose_scale
 
 ENGINE_VERSION = "1"
 """Counts up when the same inputs give other values: a new default, a better fit."""
+
+TIMES = ("%d %b %Y %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+"""How microscopes write the time, beside ISO 8601: Zeiss, TIFF, JEOL. Day and month of 01/02/2024
+are anyone's guess."""
 
 AHEAD = 2
 """Images that wait for each process, so that none stands idle."""
@@ -222,6 +228,7 @@ def _label_map(measurable: Measurable, image: Intensities) -> LabelMap:
 
 def _image_record(measurable: Measurable, image: Intensities, database: Path) -> ImageRecord:
     acquisition = image.acquisition
+    written, acquired_at = acquisition.acquired_at, iso_time(acquisition.acquired_at)
     picture = measurable.picture
     return ImageRecord(
         name=measurable.name,
@@ -234,9 +241,29 @@ def _image_record(measurable: Measurable, image: Intensities, database: Path) ->
         mode=None if acquisition.mode == "unknown" else acquisition.mode,
         instrument=acquisition.instrument or measurable.instrument,
         voltage_kv=acquisition.voltage_kv,
-        acquired_at=acquisition.acquired_at or None,
+        acquired_at=acquired_at,
         label_studio_task_id=measurable.task,
+        metadata={} if written in ("", acquired_at) else {"acquired_at": written},
     )
+
+
+def iso_time(written: str) -> str | None:
+    """A time as ISO 8601, which sorts as text; None where it could mean several.
+
+    Example:
+        >>> [iso_time(text) for text in ("30 Dec 2025 14:22:01", "2025-12-30", "01/02/2024")]
+        ['2025-12-30T14:22:01', '2025-12-30', None]
+    """
+    text = written.strip()
+    with suppress(ValueError):
+        return date.fromisoformat(text).isoformat()
+    with suppress(ValueError):
+        told = datetime.fromisoformat(text)
+        return (told.astimezone(timezone.utc) if told.tzinfo else told).isoformat()
+    for form in TIMES:
+        with suppress(ValueError):
+            return datetime.strptime(text, form).isoformat()
+    return None
 
 
 def _run_source(measurable: Measurable, label_map: LabelMap) -> RunSource:

@@ -12,7 +12,7 @@ from PIL import Image
 from synthetic_cds import write_gates, write_recipe
 
 from backend.measurables import bare_measurables, dataset_measurables, masked_measurables
-from backend.measuring import Failed, Finished, Setup, measure, measure_all, read_image
+from backend.measuring import Failed, Finished, Setup, iso_time, measure, measure_all, read_image
 from backend.metrology.database import open_database, write_run
 from backend.metrology.overlay import draw_run
 from backend.metrology.recipe_file import load_recipe
@@ -158,6 +158,45 @@ def test_an_overlay_shows_the_picture_of_an_imported_image(gates, tmp_path):
     assert masked.picture == bare.picture
     assert drawing.picture.std() > 1
     assert not any("no longer" in word.text for word in drawing.words)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2025-12-30 14:22:01", "2025-12-30T14:22:01"),
+        ("2025-12-30T14:22:01+01:00", "2025-12-30T13:22:01+00:00"),
+        ("2025-12-30", "2025-12-30"),
+        ("30 Dec 2025 14:22:01", "2025-12-30T14:22:01"),
+        ("2025:12:30 14:22:01", "2025-12-30T14:22:01"),
+        ("2025/12/30 14:22:01", "2025-12-30T14:22:01"),
+        ("12/30/2025 2:22:01 PM", None),
+        ("01/02/2024", None),
+        ("14:22:01", None),
+        ("", None),
+    ],
+)
+def test_times_are_stored_where_they_are_certain(written, expected):
+    """Control charts sort them as text; a month taken for a day would be another order."""
+    assert iso_time(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("01/02/2024", (None, {"acquired_at": "01/02/2024"})),
+        ("30 Dec 2025 14:22:01", ("2025-12-30T14:22:01", {"acquired_at": "30 Dec 2025 14:22:01"})),
+        ("2025-12-30T14:22:01", ("2025-12-30T14:22:01", {})),
+    ],
+)
+def test_a_time_is_kept_as_written_too(gates, tmp_path, written, stored):
+    """Where the row of the image says something else."""
+    folder, _, setup = gates
+    original = tmp_path / "gate_A_0.tif"
+    original.write_bytes((folder / "originals" / "gate_A_0.tif").read_bytes())
+    original.with_suffix(".txt").write_text(f"Date={written}\n")
+    (measurable,) = dataset_measurables(folder)
+    record = measure(replace(measurable, image=original), setup).run.image
+    assert (record.acquired_at, record.metadata) == stored
 
 
 def test_an_implausible_pixel_size_told_is_refused(gates):
