@@ -223,3 +223,20 @@ def test_a_base_on_something_else_than_the_recipe_says_is_flagged():
     assert rows["h", 0, "", ""].value == pytest.approx(40)
     assert rows["h", 0, "", ""].status == "flagged"
     assert "other_base" in rows["h", 0, "", ""].flags
+
+
+def test_what_a_model_labeled_is_flagged():
+    """It may be sure and wrong, by 30 px once: nobody has looked at it."""
+    content = {
+        "schema": "tem-cd-recipe/1",
+        "name": "drawing",
+        "version": 1,
+        "materials": {"gate": "gate"},
+        "frame": {"align": "none"},
+        "structures": {"gate": {"materials": ["gate"]}},
+        "measurements": [{"id": "h", "kind": "height", "of": "gate"}],
+    }
+    subject = Subject(drawing(), MATERIALS, Calibration(1.0, 1.0, "manual"), is_inferred=True)
+    cds = measure_image(subject, Recipe.model_validate(content)).cds
+    assert {cd.status for cd in cds} == {"flagged"}
+    assert all("unverified" in cd.flags for cd in cds)

@@ -23,7 +23,7 @@ from backend.metrology.ratios import ratio_rows
 from backend.metrology.recipe import Ratio, Recipe
 from backend.metrology.results import Measured, MeasuredCD, MeasuredEdge, RunStatus
 from backend.metrology.structures import Instance, Region, find_instances, in_order
-from backend.metrology.subject import Subject
+from backend.metrology.subject import UNVERIFIED, Subject
 from backend.metrology.tiers import EDGES, Source, Tiers
 
 _EDGE_STEP = 8  # of the samples of an edge, which one is kept for drawing
@@ -175,7 +175,7 @@ def _views(tiers: Tiers, found: Mapping[str, Sequence[Found]]) -> Views:
     return Views(
         tiers.scene(bodies, nm_per_px, is_label=False),
         tiers.scene(label_bodies, nm_per_px, is_label=True),
-        tiers.frame.flags,
+        (*tiers.frame.flags, *((UNVERIFIED,) if tiers.subject.is_inferred else ())),
         frozenset(name for name in found if calibration is None and _needs_scale(tiers, name)),
     )
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from backend.arrays import LabelMap, Probabilities
 from backend.microscope.calibration import Calibration
 
+UNVERIFIED = "unverified"
+"""Flag of all that stands on a model's labels: it may be sure and wrong, whatever u_value says."""
+
 
 @dataclass(frozen=True)
 class Subject:
