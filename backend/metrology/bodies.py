@@ -18,7 +18,7 @@ from backend.metrology.contours import Line, Points, extremes
 from backend.metrology.curves import NO_QUALITY, Curve, EdgeLine, EdgeMean
 from backend.metrology.frame import Frame
 from backend.metrology.recipe import Side
-from backend.metrology.results import EdgeQuality, Tier
+from backend.metrology.results import TIERS, EdgeQuality, Tier
 from backend.metrology.structures import Instance
 
 EdgeName: TypeAlias = Literal["left", "right", "base", "top"]
@@ -182,12 +182,11 @@ def _cut_level(body: Body) -> Level:
 
     They lie elsewhere, so a tilt of the frame moves the cut against the body.
     """
-    order = ("gray", "prob", "label")
     levels = [one.base for one in body.bases]
     places = body.frame.to_uv(np.array([one.instance.center for one in (body, *body.bases)]))[:, 0]
     tilt = math.radians(body.frame.tilt_u_deg) * abs(float(places[0] - places[1:].mean()))
     u = math.hypot(math.sqrt(sum(level.u**2 for level in levels)) / len(levels), tilt)
-    worst = max(levels, key=lambda level: order.index(level.method))
+    worst = max(levels, key=lambda level: TIERS.index(level.method))
     flags = tuple(dict.fromkeys(flag for level in levels for flag in level.flags))
     return replace(worst, v=sum(level.v for level in levels) / len(levels), u=u, flags=flags)
 

@@ -7,12 +7,10 @@ depends on how it was found, and is said by its `error`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backend.metrology.contours import Line
 from backend.metrology.results import EdgeQuality, Tier
@@ -73,7 +71,6 @@ class Curve:
     error: CurveError
     quality: EdgeQuality = NO_QUALITY
     flags: tuple[str, ...] = ()
-    refused: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # by gate, (N,)
 
     def at(self, along: Line) -> Line:
         """Positions at places between the samples; NaN beyond them."""
@@ -96,11 +93,9 @@ class Curve:
         u = self.error.of_mean(low, high)
         return EdgeMean(value, u, samples, self.method, self.quality, self.flags)
 
-    def why_not(self, low: float, high: float) -> tuple[str, ...]:
-        """Flags of the gates that the curve does not pass over [low, high]."""
-        return tuple(
-            name for name, failed in self.refused.items() if _most(self, failed, low, high)
-        )
+    def why_not(self, _low: float, _high: float) -> tuple[str, ...]:
+        """Flags of the gates that the curve does not pass over a stretch; a seed passes all."""
+        return ()
 
     def line(self, low: float, high: float) -> EdgeLine | None:
         """The least-squares line over [low, high]; None where the curve is unknown."""
@@ -112,12 +107,6 @@ class Curve:
         slope, offset = np.polyfit(along[known], across[known], 1)
         u = self.error.of_slope(low, high)
         return EdgeLine(float(slope), float(offset), u, self.method, self.quality, self.flags)
-
-
-def _most(curve: Curve, failed: NDArray[np.bool_], low: float, high: float) -> bool:
-    """Whether a gate refused more of a stretch than may be missing."""
-    inside = (curve.along >= low) & (curve.along <= high)
-    return bool(inside.any() and failed[inside].mean() > (1 - MIN_SHARE) / 2)
 
 
 def _enough(lines: Line) -> bool:

@@ -39,6 +39,8 @@ class GrayGauge:
         known = np.isfinite(seed.thickness)
         if np.count_nonzero(known) < _LEAST_KNOWN:
             return seed
+        if self._is_clipped(site, seed):
+            return replace(seed, flags=(*seed.flags, "clipped"))
         ends, scale = _seed_line(site, seed)
         thickness = float(seed.thickness[known].mean()) / scale
         settings = FilmFitSettings(self.image.rules.window_px, film_gray=self._film_gray(rule))
@@ -47,8 +49,6 @@ class GrayGauge:
         except np.linalg.LinAlgError:  # pixels that no film explains
             return replace(seed, flags=(*seed.flags, "no_edge"))
         flag = fit if isinstance(fit, str) else self._refusal(fit, thickness)
-        if self._is_clipped(site, seed):
-            flag = "clipped"
         if flag or isinstance(fit, str):
             return replace(seed, flags=(*seed.flags, flag))
         moved = fit.thickness_px * scale - float(seed.thickness[known].mean())

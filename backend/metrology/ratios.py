@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from backend.metrology.expressions import Expression, Uncertain, parse_expression
 from backend.metrology.image_rows import NOTES
 from backend.metrology.recipe import Ratio
-from backend.metrology.results import MeasuredCD, Tier
-
-_ORDER: tuple[Tier, ...] = ("gray", "prob", "label")
+from backend.metrology.results import TIERS, MeasuredCD
 
 
 def ratio_rows(rule: Ratio, cds: Sequence[MeasuredCD]) -> list[MeasuredCD]:
@@ -67,7 +66,7 @@ def _row(rule: Ratio, expression: Expression, cds: Sequence[MeasuredCD]) -> Meas
     try:
         result = expression.evaluate(_values(measured))
     except ValueError:
-        return row if is_missing else _with(row, flags=(*flags, "no_operand"))
+        return row if is_missing else replace(row, flags=(*flags, "no_operand"))
     try:
         value_label = expression.evaluate(_values(measured, of_label=True)).value
     except ValueError:
@@ -75,19 +74,15 @@ def _row(rule: Ratio, expression: Expression, cds: Sequence[MeasuredCD]) -> Meas
     methods = [cd.method for cd in measured if cd.method is not None]
     partial = len(measured) < len(cds)
     flags = (*flags, "partial") if partial else flags
-    return _with(
+    return replace(
         row,
         status="ok" if NOTES.issuperset(flags) else "flagged",
         value=result.value,
         value_label=value_label,
         u_value=result.u,
-        method=max(methods, key=_ORDER.index) if methods else None,
+        method=max(methods, key=TIERS.index) if methods else None,
         flags=flags,
     )
-
-
-def _with(row: MeasuredCD, **changes: object) -> MeasuredCD:
-    return MeasuredCD(**{**vars(row), **changes})
 
 
 def _values(cds: Iterable[MeasuredCD], *, of_label: bool = False) -> dict[str, list[Uncertain]]:

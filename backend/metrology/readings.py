@@ -14,9 +14,8 @@ from backend.metrology.contours import Line, Points
 from backend.metrology.curves import NO_QUALITY, EdgeLine, EdgeMean
 from backend.metrology.frame import Frame
 from backend.metrology.recipe import At, Side, Thickness
-from backend.metrology.results import EdgeQuality, Point, Tier, Unit
+from backend.metrology.results import TIERS, EdgeQuality, Point, Tier, Unit
 
-_ORDER: tuple[Tier, ...] = ("gray", "prob", "label")
 MAX_SIGMA_RATIO = 1.5  # of the blurs left and right
 
 Known: TypeAlias = EdgeMean | EdgeLine | Level
@@ -112,7 +111,7 @@ class Scene:
 
 def worst(edges: Sequence[Known]) -> tuple[Tier, EdgeQuality, tuple[str, ...]]:
     """Method, quality and flags that speak for several edges at once."""
-    method = max((edge.method for edge in edges), key=_ORDER.index)
+    method = max((edge.method for edge in edges), key=TIERS.index)
     flags = tuple(dict.fromkeys(flag for edge in edges for flag in edge.flags))
     fitted = [edge.quality for edge in edges if edge.quality.cnr is not None]
     if method != "gray" or not fitted:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from backend.metrology.recipe import Tier as Tier  # for others
+
 Unit = Literal["px", "px^2", "deg", "ratio"]
 Status = Literal["ok", "flagged", "missing", "failed"]
 RunStatus = Literal["ok", "review", "failed"]
-Tier = Literal["gray", "prob", "label"]
+TIERS: tuple[Tier, ...] = ("gray", "prob", "label")
+"""The best one first: what stands on several edges is as good as the last of theirs."""
 Point: TypeAlias = tuple[float, float]  # (row, column)
 
 
