@@ -12,12 +12,14 @@ from pathlib import Path
 
 from backend.measurables import Measurable
 from backend.measuring import Failed, Finished, Setup, measure_all, read_image
-from backend.metrology.database import CdDatabase, open_database, write_run
+from backend.metrology.database import CdDatabase, open_database, stated_scales, write_run
 from backend.metrology.overlay import save_overlays
+from backend.metrology.recipe import Recipe
 from backend.metrology.recipe_plan import describe_plan
 from backend.metrology.results import RunStatus
 from backend.metrology.rows import measurement_rows
 from backend.metrology.summary import summarize_run
+from backend.microscope.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,20 @@ class Told:
     status: RunStatus
     notes: tuple[str, ...]  # the reason of a failure, or what is to be known of the image
     values: tuple[str, ...] = ()  # the mean of each measurement
+
+
+def make_setup(recipe: Recipe, database: Path, scale: Calibration | None) -> Setup:
+    """What a batch shares, with the scales that users stated before.
+
+    Raises:
+        InvalidImageError: The pixel size that the user tells is not plausible.
+        ValueError: The database is none, or is newer than this program.
+        OSError: The database cannot be opened.
+    """
+    if not database.exists():
+        return Setup(recipe, database, scale)
+    with closing(open_database(database)) as opened:
+        return Setup(recipe, database, scale, stated_scales(opened))
 
 
 def run_batch(measurables: Iterable[Measurable], batch: Batch) -> Iterator[Told]:
@@ -72,11 +88,13 @@ def check_batch(measurables: Iterable[Measurable], setup: Setup) -> Iterator[str
         size = scale.calibration.nm_per_px if scale.calibration else None
         known = f"{size:.5g} nm ({scale.calibration.source})" if scale.calibration else "not known"
         gray = f"not used, {image.no_gray}" if image.no_gray else "linear"
-        notes = ", ".join(image.flags) or "none"
+        notes = ", ".join(dict.fromkeys((*image.flags, *scale.flags))) or "none"
         yield (
             f"{measurable.name}: {width} x {height} px, pixel {known}, gray values {gray}, "
             f"flags {notes}"
         )
+        if scale.note:
+            yield f"  {scale.note}"
         if size not in told:
             yield from (f"  {line}" for line in describe_plan(setup.recipe, size))
             told.add(size)
@@ -133,3 +151,5 @@ def _notes(finished: Finished) -> Iterator[str]:
         yield f"without value: {', '.join(f'{n} of {name}' for name, n in lost.items())}"
     if measured.flags:
         yield f"flags: {', '.join(measured.flags)}"
+    if finished.note:
+        yield finished.note

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.microscope.calibration import Calibration
-from backend.microscope.images import decode_image
+from backend.microscope.images import decode_image, image_id
 from backend.microscope.import_record import LoadedImport
 from backend.microscope.importers import ImportedImage
 from backend.microscope.labeling_picture import draw_labeling_picture
@@ -31,6 +31,11 @@ class Intensities:
     file_sha256: str
     dataset: str
     bit_depth: int
+
+    @property
+    def id(self) -> str:
+        """Of the image, as the CD database knows it."""
+        return image_id(self.file_sha256, self.dataset)
 
     @property
     def shape(self) -> tuple[int, int]:

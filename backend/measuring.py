@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 
@@ -28,11 +28,12 @@ from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
 from backend.metrology.records import ImageRecord, Run, RunSource, path_beside
 from backend.metrology.results import Measured
+from backend.metrology.stated_scales import Evidence, StatedScale, weigh
 from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
 from backend.microscope.import_record import load_imported
 from backend.microscope.importers import ImportOptions, import_file
-from backend.microscope.scale import PLAUSIBLE_NM_PER_PX, Scale, choose_scale
+from backend.microscope.scale import PLAUSIBLE_NM_PER_PX, Scale, is_plausible
 
 ENGINE_VERSION = "1"
 """Counts up when the same inputs give other values: a new default, a better fit."""
@@ -56,9 +57,10 @@ class Setup:
     recipe: Recipe
     database: Path  # paths are stored as seen from there
     scale: Calibration | None = None  # told by the user
+    stated: Mapping[str, StatedScale] = field(default_factory=dict)  # before, by image
 
     def __post_init__(self) -> None:
-        if self.scale and not _is_plausible(self.scale):
+        if self.scale and not is_plausible(self.scale):
             low, high = PLAUSIBLE_NM_PER_PX
             raise InvalidImageError(
                 f"a pixel of {self.scale.nm_per_px:g} nm is outside {low:g} to {high:g} nm, where "
@@ -73,6 +75,7 @@ class Finished:
     run: Run
     measured: Measured
     duration_s: float
+    note: str = ""  # on the scale
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,10 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
         scale.calibration,
         ENGINE_VERSION,
         scale.found[1:],
+        scale.is_stated,
     )
     finished = replace(measured, status=status, flags=flags)
-    return Finished(run, finished, time.perf_counter() - started)
+    return Finished(run, finished, time.perf_counter() - started, scale.note)
 
 
 def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale]:
@@ -167,22 +171,17 @@ def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale
     """
     if measurable.refusal:
         raise InvalidImageError(measurable.refusal)
-    told = [scale for scale in (setup.scale, measurable.scale) if scale]
+    is_insisted_on = False
     if measurable.record:
         loaded = load_imported(measurable.record)
         image = of_import(loaded, measurable.record.parent.parent)
-        kept = loaded.calibration
-        is_insisted_on = kept is not None and not _is_plausible(kept)
-        return image, choose_scale((*image.scales, *told), any_size=is_insisted_on)
-    (imported,) = import_file(measurable.image, ImportOptions(scale=told[0] if told else None))
-    return of_file(imported), choose_scale((*imported.scale.found, *told[1:]))
-
-
-def _is_plausible(scale: Calibration) -> bool:
-    low, high = PLAUSIBLE_NM_PER_PX
-    return low <= min(scale.nm_per_px_x, scale.nm_per_px_y) and (
-        max(scale.nm_per_px_x, scale.nm_per_px_y) <= high
-    )
+        is_insisted_on = loaded.calibration is not None and not is_plausible(loaded.calibration)
+    else:
+        (imported,) = import_file(measurable.image, ImportOptions(any_pixel_size=True))
+        image = of_file(imported)
+    found = (*image.scales, *((measurable.scale,) if measurable.scale else ()))
+    stated = setup.stated.get(image.id)
+    return image, weigh(Evidence(image.id, found, setup.scale, stated, is_insisted_on))
 
 
 def _subject(measurable: Measurable, image: Intensities, scale: Scale) -> Subject:

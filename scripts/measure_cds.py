@@ -17,9 +17,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.cd_batch import Batch, check_batch, run_batch
+from backend.cd_batch import Batch, check_batch, make_setup, run_batch
 from backend.cd_sources import open_source
-from backend.measuring import Setup
 from backend.metrology.recipe_file import load_recipe
 from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
 
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with open_source(options) as source:
             recipe = load_recipe(options.recipe, source.materials)
-            setup = Setup(recipe, options.database, _scale(options))
+            setup = make_setup(recipe, options.database, _scale(options))
             if options.check:
                 print("\n".join(check_batch(source.measurables, setup)))
                 return 0

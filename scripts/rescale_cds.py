@@ -16,9 +16,8 @@ from pathlib import Path
 
 from backend.metrology.database import CdDatabase, get_row, open_database
 from backend.metrology.rescaling import rescale
+from backend.metrology.stated_scales import CORRECTED_BY
 from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
-
-CREATED_BY = "rescale_cds.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +63,10 @@ def _calibration(database: CdDatabase, run: str, options: argparse.Namespace) ->
         if scale is None:
             raise ValueError(f"run {run} has no pixel size to multiply: give --nm-per-px")
         old = get_row(database, "calibrations", scale)
-        if old["created_by"] == CREATED_BY:
+        if old["created_by"] == CORRECTED_BY:
             raise ValueError(f"run {run} was rescaled before: give its pixel size, --nm-per-px")
         x, y = (options.factor * old[f"nm_per_px_{axis}"] for axis in "xy")
-    return Calibration(x, y, options.source, options.u, options.note, created_by=CREATED_BY)
+    return Calibration(x, y, options.source, options.u, options.note, created_by=CORRECTED_BY)
 
 
 def _parser() -> argparse.ArgumentParser:

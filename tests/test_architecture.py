@@ -117,6 +117,7 @@ FLOW = [
     "metrology.accuracy",
     "metrology.summary",
     "metrology.records",
+    "metrology.stated_scales",
     "metrology.schema",
     "metrology.database",
     "metrology.rescaling",

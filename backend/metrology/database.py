@@ -6,6 +6,7 @@ with closing(open_database(Path("cds.db"))) as database:
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -14,11 +15,13 @@ from typing import Any, TypeAlias
 
 from sqlite_utils import Database
 
-from backend.metrology.records import Run, calibration_row, known
+from backend.metrology.records import Run, calibration_row, known, to_calibration
 from backend.metrology.results import Measured
 from backend.metrology.rows import Row, edge_rows, finite, identify, measurement_rows, to_json
 from backend.metrology.schema import bring_up_to_date, writing
+from backend.metrology.stated_scales import StatedScale
 from backend.metrology.summary import summarize_run
+from backend.microscope.calibration import Calibration
 
 CdDatabase: TypeAlias = Database
 """An open CD database."""
@@ -112,6 +115,34 @@ def make_newest(database: CdDatabase, run_id: str) -> None:
         raise OSError(f"run {run_id} was not changed: {error}") from None
 
 
+def state_scale(database: CdDatabase, image_id: str, calibration: Calibration) -> None:
+    """Note that a user says now: this is the scale of an image that was measured before.
+
+    Raises:
+        OSError: Another process has kept the database locked, or the disk is full.
+    """
+    now = _now()
+    try:
+        with writing(database):
+            _put_scale(database, image_id, calibration, now, is_stated=True)
+    except sqlite3.OperationalError as error:
+        raise OSError(f"the scale of image {image_id} was not changed: {error}") from None
+
+
+def stated_scales(database: CdDatabase) -> dict[str, StatedScale]:
+    """The newest scale that a user stated, of each image of which one did."""
+    found: dict[str, StatedScale] = {}
+    query = (
+        "select s.*, (select json_group_array(k.id) from calibrations k"
+        " where k.image_id = s.image_id and k.created_at <= s.stated_at) as known"
+        " from calibrations s where s.stated_at is not null order by s.stated_at, s.id"
+    )
+    for row in database.query(query):
+        known_then = frozenset(json.loads(row["known"]))
+        found[row["image_id"]] = StatedScale(to_calibration(row), row["stated_at"], known_then)
+    return found
+
+
 def get_row(database: Database, table: str, key: str) -> Row:
     """The row with that id.
 
@@ -144,12 +175,20 @@ def _write_parents(database: Database, run: Run, now: str) -> None:
     """Write what the run refers to: image, scales, recipe and model."""
     _put(database, "images", run.image.row())
     scales = (run.calibration,) if run.calibration else ()
-    for calibration in (*run.other_calibrations, *scales):
-        row = calibration_row(run.image.id, calibration)
-        _put(database, "calibrations", row, {"created_at": now})
+    for calibration in run.other_calibrations:
+        _put_scale(database, run.image.id, calibration, now)
+    for calibration in scales:
+        _put_scale(database, run.image.id, calibration, now, is_stated=run.is_stated)
     _put(database, "recipes", run.recipe_row(), {"created_at": now})
     if run.source.model:
         _put(database, "models", run.source.model.row())
+
+
+def _put_scale(
+    database: Database, image_id: str, scale: Calibration, now: str, *, is_stated: bool = False
+) -> None:
+    row = calibration_row(image_id, scale) | ({"stated_at": now} if is_stated else {})
+    _put(database, "calibrations", row, {"created_at": now})
 
 
 def _put(database: Database, name: str, row: Row, first: Mapping[str, str] | None = None) -> None:

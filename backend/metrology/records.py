@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from backend.metrology.recipe import Recipe
 from backend.metrology.recipe_file import recipe_definition, recipe_hash
 from backend.metrology.rows import Row, finite, identify, to_json
 from backend.microscope.calibration import Calibration
+from backend.microscope.images import image_id
 
 Mode = Literal["TEM", "BF", "DF", "HAADF", "unknown"]
 LabelSource = Literal["ground_truth", "inference"]
@@ -43,8 +43,8 @@ class ImageRecord:
 
     @property
     def id(self) -> str:
-        """Of these bytes and this data set in them, as `ImportedImage.id` has it."""
-        return hashlib.sha256(f"{self.file_sha256} {self.dataset}".encode()).hexdigest()[:16]
+        """Of these bytes and this data set in them."""
+        return image_id(self.file_sha256, self.dataset)
 
     def row(self) -> Row:
         """Row of the table `images`."""
@@ -120,6 +120,7 @@ class Run:
     calibration: Calibration | None
     engine_version: str
     other_calibrations: tuple[Calibration, ...] = ()  # found, and not used
+    is_stated: bool = False  # a user says now that the scale is the image's
 
     @cached_property
     def recipe_id(self) -> str:
@@ -182,6 +183,12 @@ def calibration_row(image_id: str, calibration: Calibration) -> Row:
         "reader_version": calibration.reader_version,
         "created_by": calibration.created_by,
     }
+
+
+def to_calibration(row: Mapping[str, Any]) -> Calibration:
+    """Undo `calibration_row`."""
+    names = {field.name for field in fields(Calibration)}
+    return Calibration(**{name: value for name, value in row.items() if name in names})
 
 
 def path_beside(database: Path, image: Path) -> str:

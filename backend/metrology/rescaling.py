@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backend.metrology.database import CdDatabase, get_row, make_newest, write_run
+from backend.metrology.database import CdDatabase, get_row, make_newest, state_scale, write_run
 from backend.metrology.recipe import Recipe
 from backend.metrology.records import ImageRecord, ModelRecord, Run, RunSource
 from backend.metrology.rows import to_measured
@@ -23,7 +23,9 @@ _SAME_SHAPE = 1e-6  # of pixels, relative
 
 
 def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
-    """Store a run once more with another scale; the old one stays.
+    """Store a run once more with another scale, the image's from now on; the old run stays.
+
+    The scale is the image's also where the run has to be measured again for its recipe's sake.
 
     Returns:
         The id of the new run; a run that was measured with that scale already is left as it is.
@@ -35,17 +37,19 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
     """
     stored = get_row(database, "runs", run_id)
     definition = get_row(database, "recipes", stored["recipe_id"])["definition"]
-    placed = list(_placements(json.loads(definition)))
-    if placed:
-        raise ValueError(
-            f"run {run_id} cannot be rescaled: its recipe places by {', '.join(placed)}, which lie "
-            "elsewhere under another scale: measure the image again"
-        )
     old = stored["calibration_id"] and get_row(database, "calibrations", stored["calibration_id"])
     x, y = (old["nm_per_px_x"], old["nm_per_px_y"]) if old else (1.0, 1.0)
     _check_shape(run_id, (x, y), calibration)
+    placed = list(_placements(json.loads(definition)))
+    if placed:
+        state_scale(database, stored["image_id"], calibration)
+        raise ValueError(
+            f"run {run_id} cannot be rescaled: its recipe places by {', '.join(placed)}, which lie "
+            "elsewhere under another scale: measure the image again, it will be with this one"
+        )
     run = _with_scale(database, stored, Recipe.model_validate_json(definition), calibration)
     if database.table("runs").count_where("id = ?", [run.id]):
+        state_scale(database, run.image.id, calibration)
         make_newest(database, run.id)
         return run.id
     measurements, edges = (
@@ -98,4 +102,4 @@ def _with_scale(
         classes = json.loads(named["classes"])
         model = ModelRecord(named["name"], named["weights_sha256"], classes, named["version"])
     source = RunSource(stored["label_sha256"], stored["annotation_id"], stored["annotator"], model)
-    return Run(image, recipe, source, calibration, stored["engine_version"])
+    return Run(image, recipe, source, calibration, stored["engine_version"], is_stated=True)

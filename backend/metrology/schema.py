@@ -74,6 +74,14 @@ CREATE INDEX edges_run ON edges(run_id)
 # reviews refer softly, on purpose: a run that is written again must not wipe verdicts. Ids follow
 # from what was measured, so a verdict finds its measurement again.
 
+STATED = """
+ALTER TABLE calibrations ADD COLUMN stated_at TEXT;
+UPDATE calibrations SET stated_at = (
+  SELECT max(last_run_at) FROM runs WHERE runs.calibration_id = calibrations.id)
+  WHERE created_by IN ('measure_cds.py', 'rescale_cds.py')
+"""
+# What the scripts had stored of users before.
+
 COMPARED_RUNS = """
   SELECT g.id AS truth_run, i.id AS model_run, i.model_id, g.image_id, g.recipe_id
   FROM newest g JOIN newest i ON g.image_id = i.image_id AND g.recipe_id = i.recipe_id
@@ -176,6 +184,12 @@ def m001_tables(database: Database) -> None:
 def m002_views(database: Database) -> None:
     """Make the five views that tables, figures and Datasette read."""
     _execute_all(database, VIEWS)
+
+
+@migrations()
+def m003_stated_scales(database: Database) -> None:
+    """Note when a user last said a scale: the newest one is the image's, whatever its file says."""
+    _execute_all(database, STATED)
 
 
 def bring_up_to_date(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 
@@ -22,6 +23,11 @@ _STRETCH_PERCENT = (0.1, 99.9)
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF
 _RGB_TO_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
+
+
+def image_id(file_sha256: str, dataset: str = "") -> str:
+    """Name an image by the bytes of its file and its name among the images in it."""
+    return hashlib.sha256(f"{file_sha256} {dataset}".encode()).hexdigest()[:16]
 
 
 def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:

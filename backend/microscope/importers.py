@@ -70,8 +70,7 @@ class ImportedImage:
     @property
     def id(self) -> str:
         """The same for the same bytes and the same image in them: 16 hexadecimal digits."""
-        key = f"{self.file_sha256} {self.dataset}".encode()
-        return hashlib.sha256(key).hexdigest()[:16]
+        return images.image_id(self.file_sha256, self.dataset)
 
 
 @dataclass(frozen=True)

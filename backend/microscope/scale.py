@@ -5,7 +5,7 @@ Scales are compared relatively only: files hold them in metres, where 2.4e-11 is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backend.errors import InvalidImageError
@@ -44,6 +44,8 @@ class Scale:
     calibration: Calibration | None  # the one that counts; None: nobody may speak of nm
     found: tuple[Calibration, ...] = ()  # all, the one that counts first
     flags: tuple[str, ...] = ()  # uncalibrated, scale_conflict, anisotropic
+    note: str = ""  # whose it is, where that is not to be expected
+    is_stated: bool = False  # a user says now that it is the image's
 
 
 def nm_per_unit(unit: str) -> float:
@@ -64,7 +66,13 @@ def nm_per_unit(unit: str) -> float:
     return _NM_PER_UNIT[plain]
 
 
-def choose_scale(found: Iterable[Calibration], *, any_size: bool = False) -> Scale:
+def choose_scale(
+    found: Iterable[Calibration],
+    *,
+    any_size: bool = False,
+    stated: Calibration | None = None,
+    settled: Sequence[Calibration] = (),
+) -> Scale:
     """Choose among all scales found for an image.
 
     A lattice or a known pitch in the image comes first, then metadata, sidecar, what the user says,
@@ -73,12 +81,16 @@ def choose_scale(found: Iterable[Calibration], *, any_size: bool = False) -> Sca
     Args:
         found: One or more for each source.
         any_size: Accept pixels outside `PLAUSIBLE_NM_PER_PX`.
+        stated: By a user who knows better; it counts before all that was found.
+        settled: Of `found`, those that may differ from it without a conflict.
 
     Raises:
         InvalidImageError: All that was found is outside `PLAUSIBLE_NM_PER_PX`.
     """
     ordered = sorted(found, key=lambda scale: _PRECEDENCE.index(scale.source))
-    accepted = [scale for scale in ordered if any_size or _is_plausible(scale)]
+    if stated:
+        ordered = [stated, *ordered]
+    accepted = [s for s in ordered if any_size or s is stated or is_plausible(s)]
     if not ordered:
         return Scale(None, (), ("uncalibrated",))
     if not accepted:
@@ -90,14 +102,15 @@ def choose_scale(found: Iterable[Calibration], *, any_size: bool = False) -> Sca
     chosen = accepted[0]
     others = [scale for scale in ordered if scale is not chosen]
     flags = []
-    if any(_disagree(chosen, other) for other in others):
+    if any(_disagree(chosen, other) for other in others if other not in settled):
         flags.append("scale_conflict")
     if chosen.anisotropy > MAX_ANISOTROPY:
         flags.append("anisotropic")
     return Scale(chosen, (chosen, *others), tuple(flags))
 
 
-def _is_plausible(scale: Calibration) -> bool:
+def is_plausible(scale: Calibration) -> bool:
+    """Whether a TEM image of a device can have such pixels."""
     low, high = PLAUSIBLE_NM_PER_PX
     return all(low <= size <= high for size in (scale.nm_per_px_x, scale.nm_per_px_y))
 
