@@ -27,7 +27,7 @@ from backend.measurables import Measurable
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
 from backend.metrology.records import ImageRecord, Run, RunSource, path_beside
-from backend.metrology.results import Measured
+from backend.metrology.results import Measured, run_status
 from backend.metrology.stated_scales import Evidence, StatedScale, weigh
 from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
@@ -145,10 +145,9 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
         )
     subject = _subject(measurable, image, scale)
     measured = measure_image(subject, setup.recipe)
-    flags = tuple(dict.fromkeys((*measured.flags, *scale.flags)))
-    status = measured.status
-    if status == "ok" and "scale_conflict" in flags:
-        status = "review"
+    of_scale = (flag for flag in scale.flags if flag != "anisotropic")  # the recipe has a say there
+    flags = tuple(dict.fromkeys((*measured.flags, *of_scale)))
+    status = run_status(flags, has_values=measured.status != "failed")
     run = Run(
         _image_record(measurable, image, setup.database),
         setup.recipe,

@@ -92,6 +92,19 @@ def test_told_scale_is_weighed_against_the_file(gates):
         assert len(found.run.other_calibrations) == 1
 
 
+def test_a_recipe_may_allow_oblong_pixels(gates):
+    """By default 2 % are reviewed; where the recipe allows 5 %, there is nothing to look at."""
+    folder, image, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    size = image.nm_per_px_x
+    told = replace(setup, scale=Calibration(size, 1.02 * size, "lattice"))
+    found = measure(measurable, told).measured
+    assert {"anisotropic", "scale_conflict"} <= set(found.flags)
+    rule = told.recipe.calibration.model_copy(update={"max_anisotropy": 0.05})
+    allowed = replace(told, recipe=told.recipe.model_copy(update={"calibration": rule}))
+    assert "anisotropic" not in measure(measurable, allowed).measured.flags
+
+
 def test_without_a_pixel_size_there_is_no_nm(gates):
     """A recipe that requires one refuses; one that does not gives pixels."""
     folder, image, setup = gates

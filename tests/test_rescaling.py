@@ -1,5 +1,6 @@
 """Another scale changes nanometres, and nothing that was measured."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
 
@@ -133,6 +134,49 @@ def test_oblong_pixels_may_grow_in_proportion(database):
 
     (before, *_), (after, *_) = rows_of(database, run_id), rows_of(database, new_id)
     assert after["value"] == pytest.approx(2 * before["value"], rel=1e-9)
+
+
+def run_of(database, run_id):
+    """Status and flags of a run."""
+    row = database.table("runs").get(run_id)
+    return row["status"], json.loads(row["flags"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("review", "scale_conflict"), ("ok", "corrected_scale")),
+        (("review", "scale_conflict", "no_align"), ("review", "no_align", "corrected_scale")),
+        (("review", "unexpected_count:gate"), ("review", "unexpected_count:gate",
+                                               "corrected_scale")),
+        (("ok", "unknown_gamma"), ("ok", "unknown_gamma", "corrected_scale")),
+        (("failed", "scale_conflict"), ("failed", "corrected_scale")),
+    ],
+)  # fmt: skip
+def test_who_corrects_a_scale_has_looked_at_it(database, before, after):
+    """What was under review for its scale is ok then, and no other review is ended by it."""
+    measured = replace(gates(40.0), status=before[0], flags=before[1:])
+    new_id = rescale(database, write_run(database, gate_run(), measured), NEW)
+    assert run_of(database, new_id) == (after[0], list(after[1:]))
+    assert run_of(database, rescale(database, new_id, NEW)) == (after[0], list(after[1:]))
+
+
+def test_a_scale_confirmed_is_no_conflict(database):
+    """The run was measured with the lattice against the file; the same scale again settles it."""
+    told = replace(gates(40.0), status="review", flags=("scale_conflict",))
+    run_id = write_run(database, gate_run(calibration=NEW), told)
+    before = rows_of(database, run_id)
+    assert rescale(database, run_id, NEW) == run_id
+    assert run_of(database, run_id) == ("ok", ["corrected_scale"])
+    assert rows_of(database, run_id) == before
+
+
+def test_what_got_a_scale_is_not_uncalibrated(database):
+    """Neither the run nor its rows."""
+    without = replace(gates(40.0), flags=("uncalibrated",))
+    new_id = rescale(database, write_run(database, gate_run(calibration=None), without), NEW)
+    assert run_of(database, new_id) == ("ok", ["corrected_scale"])
+    assert not any("uncalibrated" in row["flags"] for row in rows_of(database, new_id))
 
 
 def test_unknown_run_is_told(database):

@@ -102,15 +102,17 @@ def write_run(
     return run.id
 
 
-def make_newest(database: CdDatabase, run_id: str) -> None:
-    """Let a run that is there already be the one that counts.
+def make_newest(database: CdDatabase, run_id: str, *, status: str, flags: str) -> None:
+    """Let a run that is there already be the one that counts, with this status and these flags.
 
     Raises:
         OSError: Another process has kept the database locked, or the disk is full.
     """
     try:
         with writing(database):
-            database.table("runs").update(run_id, {"last_run_at": _now()})
+            database.table("runs").update(
+                run_id, {"last_run_at": _now(), "status": status, "flags": flags}
+            )
     except sqlite3.OperationalError as error:
         raise OSError(f"run {run_id} was not changed: {error}") from None
 

@@ -21,7 +21,7 @@ from backend.metrology.image_rows import Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
 from backend.metrology.recipe import Ratio, Recipe
-from backend.metrology.results import Measured, MeasuredCD, MeasuredEdge, RunStatus
+from backend.metrology.results import Measured, MeasuredCD, MeasuredEdge, run_status
 from backend.metrology.structures import Instance, Region, find_instances, in_order
 from backend.metrology.subject import UNVERIFIED, Subject
 from backend.metrology.tiers import EDGES, Source, Tiers
@@ -58,7 +58,7 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
             cds += ratio_rows(rule, cds)
     flags = _flags(subject, recipe, frame, found)
     return Measured(
-        _status(cds, flags),
+        run_status(flags, has_values=any(cd.value is not None for cd in cds)),
         tuple(cds),
         _edges(found),
         None if "no_align" in frame.flags else frame.tilt_deg,
@@ -204,15 +204,6 @@ def _flags(
         if count < expect.min or (expect.max is not None and count > expect.max):
             flags.append(f"unexpected_count:{name}")
     return tuple(flags)
-
-
-_REVIEWED = ("no_align", "anisotropic", "unexpected_count")
-
-
-def _status(cds: Sequence[MeasuredCD], flags: Sequence[str]) -> RunStatus:
-    if not any(cd.value is not None for cd in cds):
-        return "failed"
-    return "review" if any(flag.startswith(_REVIEWED) for flag in flags) else "ok"
 
 
 def _edges(found: Mapping[str, Sequence[Found]]) -> tuple[MeasuredEdge, ...]:

@@ -2,6 +2,9 @@
 
 Nothing is measured again: pixels stay as they are. That holds only where the scale has no part in
 what is measured, so recipes that place something by nanometres are refused.
+
+Who corrects a scale has looked at it: a run that was under review for its scale alone is ok then.
+Whatever else was to be looked at, a count, the alignment, still is.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ from typing import Any
 from backend.metrology.database import CdDatabase, get_row, make_newest, state_scale, write_run
 from backend.metrology.recipe import Recipe
 from backend.metrology.records import ImageRecord, ModelRecord, Run, RunSource
-from backend.metrology.rows import to_measured
+from backend.metrology.results import run_status
+from backend.metrology.rows import UNCALIBRATED, to_json, to_measured
+from backend.metrology.stated_scales import CORRECTED
 from backend.microscope.calibration import Calibration
 
 _LIMITS = {"target_nm", "lsl_nm", "usl_nm", "annotation"}
 """Nanometres that judge values, and place nothing."""
+_OF_SCALE = (UNCALIBRATED, "scale_conflict", CORRECTED)
+"""Flags that another scale makes true or not; how oblong pixels are stays as it is."""
 _SAME_SHAPE = 1e-6  # of pixels, relative
 
 
@@ -50,14 +57,22 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
     run = _with_scale(database, stored, Recipe.model_validate_json(definition), calibration)
     if database.table("runs").count_where("id = ?", [run.id]):
         state_scale(database, run.image.id, calibration)
-        make_newest(database, run.id)
+        make_newest(database, run.id, **_corrected(get_row(database, "runs", run.id)))
         return run.id
     measurements, edges = (
         list(database.table(name).rows_where("run_id = ?", [run_id], order_by="rowid"))
         for name in ("measurements", "edges")
     )
-    measured = to_measured(stored, measurements, edges, math.sqrt(x * y) if old else None)
+    row = dict(stored) | _corrected(stored)
+    measured = to_measured(row, measurements, edges, math.sqrt(x * y) if old else None)
     return write_run(database, run, measured, stored["duration_s"])
+
+
+def _corrected(run: Mapping[str, Any]) -> dict[str, str]:
+    """Flags and status of a run whose scale a user has corrected."""
+    flags = [flag for flag in json.loads(run["flags"]) if flag not in _OF_SCALE] + [CORRECTED]
+    status = run_status(flags, has_values=run["status"] != "failed")
+    return {"flags": to_json(flags), "status": status}
 
 
 def _placements(part: object) -> Iterator[str]:

@@ -7,6 +7,7 @@ pixel centres at integers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,6 +18,8 @@ Status = Literal["ok", "flagged", "missing", "failed"]
 RunStatus = Literal["ok", "review", "failed"]
 TIERS: tuple[Tier, ...] = ("gray", "prob", "label")
 """The best one first: what stands on several edges is as good as the last of theirs."""
+REVIEWED = ("no_align", "anisotropic", "unexpected_count", "scale_conflict")
+"""Beginnings of the flags of a run that somebody has to look at before its CDs are used."""
 Point: TypeAlias = tuple[float, float]  # (row, column)
 
 
@@ -80,3 +83,17 @@ class Measured:
     tilt_deg: float | None = None  # of the reference interface against the rows
     tilt_u_deg: float | None = None
     flags: tuple[str, ...] = ()
+
+
+def run_status(flags: Iterable[str], *, has_values: bool) -> RunStatus:
+    """What the flags of a run and its values come to.
+
+    Example:
+        >>> run_status(["unknown_gamma"], has_values=True)
+        'ok'
+        >>> run_status(["unexpected_count:gate"], has_values=True)
+        'review'
+    """
+    if not has_values:
+        return "failed"
+    return "review" if any(flag.startswith(REVIEWED) for flag in flags) else "ok"
