@@ -68,6 +68,7 @@ def test_control_chart_query_is_in_the_order_of_acquisition(datasette):
         ("inference", "gate_1.tif", 1),
     ]  # fmt: skip
     assert [row["mean"] for row in rows] == pytest.approx([8.5, 8.4, 8.6])
+    assert {row["ordered_by"] for row in rows} == {"acquisition"}
 
 
 def test_violations_query_shows_what_is_outside(datasette):

@@ -14,6 +14,8 @@ from backend.metrology.control_charts import (
     subgroup_charts,
 )
 from backend.metrology.database import open_database, write_run
+from backend.metrology.rescaling import rescale
+from backend.microscope.calibration import Calibration
 
 STEADY = [10.0, 10.2, 9.9, 10.1, 10.0, 9.8]
 
@@ -92,8 +94,25 @@ def test_a_point_is_an_image_in_the_order_of_acquisition(tmp_path):
 
         found = image_means(database)
 
-    points = found[SeriesKey("gate", "ground_truth", "gate_mcd", "", "nm")]
+    series = found[SeriesKey("gate", "ground_truth", "gate_mcd", "", "nm")]
+    points = series.means
+    assert series.order == "in the order of acquisition"
     assert [(one.image, one.n, one.lot) for one in points] == [
         ("gate_1.tif", 2, "L1"), ("gate_2.tif", 1, "L2"),
     ]  # fmt: skip
     assert [one.mean for one in points] == pytest.approx([8.2, 10])
+
+
+def test_one_undated_image_lets_measuring_order_all(tmp_path):
+    """Images of January measured after one without a date; a rescaled run moves no image."""
+    with closing(open_database(tmp_path / "cds.db")) as database:
+        first = write_run(database, gate_run(5, acquired_at=None), gates(50.0))
+        for number in (3, 2):
+            write_run(database, gate_run(number), gates(40.0))
+        rescale(database, first, Calibration(0.3, 0.3, "manual"))
+
+        series = image_means(database)[SeriesKey("gate", "ground_truth", "gate_mcd", "", "nm")]
+
+    assert [one.image for one in series.means] == ["gate_5.tif", "gate_3.tif", "gate_2.tif"]
+    assert series.order == ("in the order of first measuring: 1 of 3 have no time of acquisition")
+    assert series.means[0].mean == pytest.approx(15)

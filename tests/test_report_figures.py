@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from backend.metrology.agreement import Comparison, Group, Pair, agreement
-from backend.metrology.control_charts import ImageMean, SeriesKey
+from backend.metrology.control_charts import ImageMean, Series, SeriesKey
 from backend.metrology.report_figures import draw_agreement, draw_series, to_png
 
 KEY = SeriesKey("gate", "ground_truth", "gate_mcd", "", "nm")
@@ -15,9 +15,10 @@ GROUP = Group("gate 1", "segmentation 3", "gate_mcd", "", "nm")
 
 
 def means_of(*values, lots="aabb"):
-    """Image means, each image of a lot."""
+    """Image means, each image of a lot, taken one after the other."""
     named = enumerate(zip(values, lots, strict=True))
-    return [ImageMean(f"{i}.tif", value, 3, lot, "A") for i, (value, lot) in named]
+    return Series.of([ImageMean(f"{i}.tif", value, 3, lot, "A", f"2026-01-0{i + 1}")
+                      for i, (value, lot) in named])  # fmt: skip
 
 
 def panels_of(figure):
@@ -34,6 +35,16 @@ def test_each_image_is_a_point_of_the_chart():
     assert ax.lines[0].get_ydata() == pytest.approx([10.0, 10.1, 9.9, 10.0, 12.0])
     marked = ax.lines[-1]
     assert list(marked.get_xdata()) == [4]
+
+
+def test_a_chart_says_which_clock_orders_it():
+    """Where one image has no date, none is placed by its date."""
+    dated = means_of(10.0, 11.0, 12.0, lots="aaa")
+    undated = Series.of([*dated.means[:2], ImageMean("x.tif", 12.0, 3, "a", "A")])
+
+    for series, words in ((dated, "of acquisition"), (undated, "of first measuring: 1 of 3")):
+        panels = panels_of(draw_series(KEY, series))
+        assert all(words in panels[name].get_xlabel() for name in ("image means", "moving range"))
 
 
 def test_lots_are_subgroups():

@@ -1,4 +1,4 @@
-"""Image means in the order of acquisition → control charts: is the process the one it was?
+"""Image means in their order in time → control charts: is the process the one it was?
 
 Limits come from a baseline: all points, or the first ones, frozen. Instances of one image share its
 scale and its tilt, so a point is always the mean of an image, and a subgroup holds such means.
@@ -30,6 +30,27 @@ class ImageMean:
     n: int
     lot: str = ""
     instrument: str = ""
+    acquired_at: str = ""  # ISO 8601; "" if nobody knows
+    measured_at: str = ""  # the first time
+
+
+@dataclass(frozen=True)
+class Series:
+    """Means in the order of one clock: two would put images where they never were."""
+
+    means: tuple[ImageMean, ...]
+    order: str  # which clock, for readers of a chart
+
+    @classmethod
+    def of(cls, means: Sequence[ImageMean]) -> Series:
+        """Order by acquisition, or by measuring if it is unknown of any image."""
+        undated = sum(not one.acquired_at for one in means)
+        if not undated:
+            ordered = sorted(means, key=lambda one: (one.acquired_at, one.image))
+            return cls(tuple(ordered), "in the order of acquisition")
+        ordered = sorted(means, key=lambda one: (one.measured_at, one.image))
+        why = f"{undated} of {len(means)} have no time of acquisition"
+        return cls(tuple(ordered), f"in the order of first measuring: {why}")
 
 
 @dataclass(frozen=True)
@@ -126,22 +147,25 @@ def c4(n: int) -> float:
     return math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
 
 
-def image_means(database: CdDatabase) -> dict[SeriesKey, list[ImageMean]]:
-    """The means of each series, newest run of each image, in the order of acquisition."""
+def image_means(database: CdDatabase) -> dict[SeriesKey, Series]:
+    """The means of each series, newest run of each image."""
     rows = database.query(
-        "select images.name as image, images.lot, images.instrument, recipes.name as recipe,"
-        " runs.source, s.measurement, s.side, s.unit, s.n, s.mean from measurement_stats s"
+        "select images.name as image, images.lot, images.instrument, images.acquired_at,"
+        " recipes.name as recipe, runs.source, s.measurement, s.side, s.unit, s.n, s.mean,"
+        # a run that was rescaled or made again says nothing of when the image was new
+        " (select min(created_at) from runs r where r.image_id = images.id) as measured_at"
+        " from measurement_stats s"
         " join runs on runs.id = s.run_id join images on images.id = runs.image_id"
         " join recipes on recipes.id = runs.recipe_id"
         " where s.mean is not null and s.run_id in (select run_id from measurement_latest)"
-        " order by coalesce(images.acquired_at, runs.created_at), images.name"
     )
     found: dict[SeriesKey, list[ImageMean]] = defaultdict(list)
     for row in rows:
         key = SeriesKey(row["recipe"], row["source"], row["measurement"], row["side"], row["unit"])
-        named = (row["lot"] or "", row["instrument"] or "")
-        found[key].append(ImageMean(row["image"], row["mean"], row["n"], *named))
-    return dict(sorted(found.items(), key=lambda item: str(item[0])))
+        told = (row[name] or "" for name in ("lot", "instrument", "acquired_at", "measured_at"))
+        found[key].append(ImageMean(row["image"], row["mean"], row["n"], *told))
+    ordered = sorted(found.items(), key=lambda item: str(item[0]))
+    return {key: Series.of(means) for key, means in ordered}
 
 
 def _flat(points: Sequence[float], center: float, lower: float, upper: float) -> Chart:

@@ -93,17 +93,17 @@ def _series(database: CdDatabase, folder: Path, baseline: int | None) -> Iterato
     """A table of all series, and figures of those that are no level of a sweep."""
     found = image_means(database)
     rows = []
-    for key, means in found.items():
-        values = summarize([one.mean for one in means])
+    for key, series in found.items():
+        values = summarize([one.mean for one in series.means])
         rows.append(vars(key) | {"images": values["n"]} | {
             name: rounded(values[name], key.unit)
             for name in ("mean", "three_sigma", "min", "max", "ci95_low", "ci95_high")
-        })  # fmt: skip
+        } | {"charted": series.order})  # fmt: skip
     yield "<p>Statistics of image means; the instances of an image share its scale and tilt.</p>"
     yield _table(rows)
-    for number, (key, means) in enumerate(found.items()):
+    for number, (key, series) in enumerate(found.items()):
         if "@" not in key.measurement:
-            figure = report_figures.draw_series(key, means, baseline)
+            figure = report_figures.draw_series(key, series, baseline)
             yield _figure(
                 folder,
                 f"series_{number:03}_{key.measurement}_{key.side}",

@@ -15,6 +15,7 @@ from backend.metrology.agreement import Agreement, Comparison
 from backend.metrology.control_charts import (
     Chart,
     ImageMean,
+    Series,
     SeriesKey,
     individuals_charts,
     subgroup_charts,
@@ -25,16 +26,17 @@ _PANEL_INCHES = (4.4, 3.2)
 _SIGNAL, _POINT = "#c62828", "#1565c0"
 
 
-def draw_series(key: SeriesKey, means: Sequence[ImageMean], baseline: int | None = None) -> Figure:
+def draw_series(key: SeriesKey, series: Series, baseline: int | None = None) -> Figure:
     """Draw control charts and box plots of a series.
 
     Args:
         key: Whose means they are.
-        means: One for each image, in the order of acquisition.
+        series: One for each image, in the order of time.
         baseline: How many of the first images the limits of single values come from; None: all.
     """
     figure = Figure((3 * _PANEL_INCHES[0], 2 * _PANEL_INCHES[1]), layout="constrained")
     axes = figure.subplots(2, 3)
+    means = series.means
     values = [one.mean for one in means]
     labels = [one.image for one in means]
     _draw_charts(
@@ -51,6 +53,8 @@ def draw_series(key: SeriesKey, means: Sequence[ImageMean], baseline: int | None
     _draw_boxes(axes[1, 2], _grouped(means, lambda one: one.instrument), "microscope")
     for ax in axes.flat:
         ax.set_ylabel(key.unit)
+    for ax in axes[:, :2].flat:
+        ax.set_xlabel(series.order, fontsize="x-small")
     side = f", {key.side}" if key.side else ""
     figure.suptitle(f"{key.measurement}{side} ({key.unit}), recipe {key.recipe}, {key.source}")
     return figure
