@@ -10,11 +10,9 @@ from backend.annotation.client import Json, LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTask, ImportedTasks
 from backend.annotation.label_config import parse_label_config
 from backend.errors import InvalidImageError
+from backend.microscope.calibration import TOLD_BY_USERS
 from backend.microscope.import_record import earlier_scales, prepare_import, save_import
 from backend.microscope.importers import ImportedImage, ImportOptions, import_file
-
-TOLD_BY_USERS = ("manual", "scale_bar", "lattice", "pitch")
-"""Sources of a scale that no file names."""
 
 
 @dataclass(frozen=True)

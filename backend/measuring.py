@@ -33,7 +33,7 @@ from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
 from backend.microscope.import_record import load_imported
 from backend.microscope.importers import ImportOptions, import_file
-from backend.microscope.scale import PLAUSIBLE_NM_PER_PX, Scale, is_plausible
+from backend.microscope.scale import Scale, check_plausible, is_plausible
 
 ENGINE_VERSION = "1"
 """Counts up when the same inputs give other values: a new default, a better fit."""
@@ -60,12 +60,8 @@ class Setup:
     stated: Mapping[str, StatedScale] = field(default_factory=dict)  # before, by image
 
     def __post_init__(self) -> None:
-        if self.scale and not is_plausible(self.scale):
-            low, high = PLAUSIBLE_NM_PER_PX
-            raise InvalidImageError(
-                f"a pixel of {self.scale.nm_per_px:g} nm is outside {low:g} to {high:g} nm, where "
-                "TEM images of devices lie: give its size in nanometres"
-            )
+        if self.scale:
+            check_plausible(self.scale)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTasks
-from backend.image_import import TOLD_BY_USERS, ImportOutcome, describe, import_images, open_tasks
-from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
+from backend.image_import import ImportOutcome, describe, import_images, open_tasks
 from backend.microscope.importers import ImportOptions
+from backend.scale_options import scale_options, told_scale
 from backend.settings import Settings
 
 TIMEOUT_S = 60.0
@@ -33,7 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         chosen = ImportOptions(
-            options.dataset, _scale(options), options.resolution_tag, options.any_pixel_size
+            options.dataset,
+            told_scale(options, Path(__file__).name),
+            options.resolution_tag,
+            options.any_pixel_size,
         )
         with _tasks(options.project) as tasks:
             outcomes = import_images(options.files, chosen, options.out, tasks)
@@ -49,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Import images of microscopes.")
+    parser = argparse.ArgumentParser(
+        description="Import images of microscopes.", parents=[scale_options()]
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="image of a microscope")
     out_help = "gets pictures/, originals/, records/ (default: %(default)s)"
     parser.add_argument(
@@ -58,36 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--project", type=int, metavar="ID", help="of Label Studio: make tasks")
     parser.add_argument("--dataset", default="", metavar="NAME",
                         help="image of a file with several, or all")  # fmt: skip
-    parser.add_argument("--pixel-size-nm", type=float, metavar="NM",
-                        help="where the files do not say it")  # fmt: skip
-    parser.add_argument("--scale-source", choices=TOLD_BY_USERS, default="manual",
-                        help="how you know it; lattice and pitch overrule the file")  # fmt: skip
-    parser.add_argument("--scale-note", default="", metavar="TEXT", help="certificate, date, name")
-    parser.add_argument("--scale-uncertainty", type=float, metavar="SHARE",
-                        help=f"1 sigma of the scale (default: {REL_UNCERTAINTY:g})")  # fmt: skip
     parser.add_argument("--resolution-tag", action="store_true",
                         help="believe the plain TIFF resolution, if it is plausible")  # fmt: skip
     parser.add_argument("--any-pixel-size", action="store_true",
                         help="accept pixels outside 0.005 to 50 nm")  # fmt: skip
     return parser
-
-
-def _scale(options: argparse.Namespace) -> Calibration | None:
-    """What the user says of the pixel size.
-
-    Raises:
-        ValueError: It is no positive number, or something is said of a size that is not given.
-    """
-    size, uncertainty = options.pixel_size_nm, options.scale_uncertainty
-    if size is None:
-        if options.scale_note or uncertainty is not None or options.scale_source != "manual":
-            raise ValueError("--scale-... says something of --pixel-size-nm, which is missing")
-        return None
-    if uncertainty is None:
-        reading = 0.01 if options.scale_source == "scale_bar" else 0.0  # a pixel or two of the bar
-        uncertainty = (REL_UNCERTAINTY**2 + reading**2) ** 0.5
-    note = options.scale_note or "as the user says"
-    return Calibration(size, size, options.scale_source, uncertainty, note, raw=f"{size!r} nm")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from backend.cd_batch import Batch, check_batch, make_setup, run_batch
 from backend.cd_sources import open_source
 from backend.metrology.recipe_file import load_recipe
-from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
+from backend.scale_options import scale_options, told_scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with open_source(options) as source:
             recipe = load_recipe(options.recipe, source.materials)
-            setup = make_setup(recipe, options.database, _scale(options))
+            setup = make_setup(recipe, options.database, told_scale(options, Path(__file__).name))
             if options.check:
                 print("\n".join(check_batch(source.measurables, setup)))
                 return 0
@@ -47,16 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if counts["failed"] else 0
 
 
-def _scale(options: argparse.Namespace) -> Calibration | None:
-    if options.nm_per_px is None:
-        return None
-    x, y = options.nm_per_px[0], options.nm_per_px[-1]
-    return Calibration(x, y, options.calibration_source, options.calibration_u,
-                       detail=options.calibration_note, created_by="measure_cds.py")  # fmt: skip
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure CDs of images by a recipe.")
+    parser = argparse.ArgumentParser(
+        description="Measure CDs of images by a recipe.", parents=[scale_options()]
+    )
     add = parser.add_argument
     add("images", type=Path, nargs="*", help="image files, or folders of them")
     add("--recipe", type=Path, required=True, help="YAML file that says what to measure")
@@ -67,14 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--project", type=int, help="of Label Studio: its finished ground truth")
     labels.add_argument("--registry", type=Path, help="folder of the shared models")
     add("--originals", type=Path, help="folder of the microscope's files, named as the dataset's")
-    add("--nm-per-px", type=float, nargs="+", help="pixel size, or two for x and y")
-    add("--calibration-note", default="", help="where the pixel size is known from")
-    add(
-        "--calibration-source",
-        choices=["manual", "scale_bar", "lattice", "pitch"],
-        default="manual",
-    )
-    add("--calibration-u", type=float, default=REL_UNCERTAINTY, help="1 sigma, 0.05 is 5 %%")
     add("--overlay", type=Path, metavar="FOLDER", help="draw what was measured into it")
     add("--processes", type=int, default=2, help="that measure at once (default 2)")
     add("--dry-run", action="store_true", help="measure and tell, but store nothing")

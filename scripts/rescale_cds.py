@@ -1,7 +1,7 @@
 """Give measured images another pixel size: new rows in nm, without measuring again.
 
-    python scripts/rescale_cds.py --database cds.db gate_1 --nm-per-px 0.21 --note "certificate 7"
-    python scripts/rescale_cds.py --database cds.db --all --factor 1.03 --note "Si lattice, 5 March"
+    python scripts/rescale_cds.py --database cds.db gate_1 --nm-per-px 0.21 --calibration-note "7b"
+    python scripts/rescale_cds.py --database cds.db --all --factor 1.03 --calibration-note "Si 111"
 
 The old rows stay. A recipe that places something by nanometres has to be measured again.
 """
@@ -17,12 +17,19 @@ from pathlib import Path
 from backend.metrology.database import CdDatabase, get_row, open_database
 from backend.metrology.rescaling import rescale
 from backend.metrology.stated_scales import CORRECTED_BY
-from backend.microscope.calibration import REL_UNCERTAINTY, Calibration
+from backend.microscope.calibration import Calibration
+from backend.microscope.scale import check_plausible
+from backend.scale_options import calibration, scale_options, told_scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rescale; 0 if all runs were, 1 if some have to be measured again, 2 after a mistake."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.nm_per_px is None) == (options.factor is None):
+        parser.error("give either --nm-per-px or --factor")
+    if not options.calibration_note:
+        parser.error("say where it is known from: --calibration-note")
     try:
         with closing(open_database(options.database, create=False)) as database:
             runs = _runs(database, None if options.all else options.images)
@@ -56,31 +63,29 @@ def _runs(database: CdDatabase, images: Sequence[str] | None) -> list[str]:
 
 
 def _calibration(database: CdDatabase, run: str, options: argparse.Namespace) -> Calibration:
-    if options.nm_per_px:
-        x, y = options.nm_per_px[0], options.nm_per_px[-1]
-    else:
-        scale = get_row(database, "runs", run)["calibration_id"]
-        if scale is None:
-            raise ValueError(f"run {run} has no pixel size to multiply: give --nm-per-px")
-        old = get_row(database, "calibrations", scale)
-        if old["created_by"] == CORRECTED_BY:
-            raise ValueError(f"run {run} was rescaled before: give its pixel size, --nm-per-px")
-        x, y = (options.factor * old[f"nm_per_px_{axis}"] for axis in "xy")
-    return Calibration(x, y, options.source, options.u, options.note, created_by=CORRECTED_BY)
+    told = told_scale(options, CORRECTED_BY) if options.nm_per_px else None
+    if told:
+        check_plausible(told)
+        return told
+    scale = get_row(database, "runs", run)["calibration_id"]
+    if scale is None:
+        raise ValueError(f"run {run} has no pixel size to multiply: give --nm-per-px")
+    old = get_row(database, "calibrations", scale)
+    if old["created_by"] == CORRECTED_BY:
+        raise ValueError(f"run {run} was rescaled before: give its pixel size, --nm-per-px")
+    sizes = (options.factor * old["nm_per_px_x"], options.factor * old["nm_per_px_y"])
+    return calibration(options, sizes, CORRECTED_BY)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Give measured images another pixel size.")
+    parser = argparse.ArgumentParser(
+        description="Give measured images another pixel size.", parents=[scale_options()]
+    )
     add = parser.add_argument
     add("images", nargs="*", help="names of measured images")
     add("--all", action="store_true", help="all images")
     add("--database", type=Path, required=True, help="SQLite file of measure_cds.py")
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--nm-per-px", type=float, nargs="+", help="pixel size, or two for x and y")
-    size.add_argument("--factor", type=float, help="times the pixel size used before")
-    add("--note", required=True, help="where the pixel size is known from")
-    add("--source", choices=["manual", "scale_bar", "lattice", "pitch"], default="manual")
-    add("--u", type=float, default=REL_UNCERTAINTY, help="1 sigma of it, 0.05 is 5 %%")
+    add("--factor", type=float, help="in place of --nm-per-px: times the pixel size used before")
     return parser
 
 

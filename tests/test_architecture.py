@@ -156,6 +156,7 @@ FLOW = [
     "training_process",
     "project_export",
     "image_import",
+    "scale_options",
     "intensities",
     "measurables",
     "measuring",

@@ -110,7 +110,14 @@ def test_images_become_tasks_once(label_studio, tmp_path, files, capsys):
 def test_a_scale_given_later_reaches_the_task_and_stays(label_studio, tmp_path, files, capsys):
     """Also when the file is imported again without it."""
     assert run(tmp_path, files[1], "--project", "1") == 0
-    told = ("--pixel-size-nm", "0.31", "--scale-source", "lattice", "--scale-note", "Si 111")
+    told = (
+        "--nm-per-px",
+        "0.31",
+        "--calibration-source",
+        "lattice",
+        "--calibration-note",
+        "Si 111",
+    )
     assert run(tmp_path, files[1], "--project", "1", *told) == 0
     assert run(tmp_path, files[1], "--project", "1") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -146,7 +153,7 @@ def test_another_picture_of_the_same_image_is_refused(label_studio, tmp_path, fi
 
 def test_a_kept_scale_that_is_not_plausible_stops_nothing(tmp_path, files, capsys):
     """Someone insisted on it once, and has to again; the next file is still imported."""
-    insisting = ("--pixel-size-nm", "2100", "--any-pixel-size")
+    insisting = ("--nm-per-px", "2100", "--any-pixel-size")
     assert run(tmp_path, files[1], *insisting) == 0
     capsys.readouterr()
     assert run(tmp_path, files[1], files[0]) == 1
@@ -177,7 +184,8 @@ def test_an_export_leads_back_to_the_original(label_studio, tmp_path, files):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--pixel-size-nm", "-1"), ("--scale-note", "mine"), ("--scale-source", "pitch")]
+    "wrong",
+    [("--nm-per-px", "-1"), ("--calibration-note", "mine"), ("--calibration-source", "pitch")],
 )
 def test_a_users_mistake_is_a_sentence(tmp_path, files, capsys, wrong):
     """Exit code 2, and nothing is written."""
@@ -188,7 +196,7 @@ def test_a_users_mistake_is_a_sentence(tmp_path, files, capsys, wrong):
 
 def test_a_scale_bar_is_less_certain(tmp_path, files):
     """A pixel in 200 at either end comes on top."""
-    told = ("--pixel-size-nm", "0.3", "--scale-source", "scale_bar")
+    told = ("--nm-per-px", "0.3", "--calibration-source", "scale_bar")
     assert run(tmp_path, files[1], *told) == 0
     (path,) = (tmp_path / "imported" / "records").iterdir()
     scale = load_imported(path).calibration

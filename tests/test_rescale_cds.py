@@ -34,7 +34,15 @@ def latest(path):
 def test_a_factor_changes_nm_only(path, capsys):
     """Of the image named; its old rows stay, the newest run is the rescaled one."""
     before = latest(path)
-    given = ["--database", str(path), "gate_0.tif", "--factor", "1.05", "--note", "lattice"]
+    given = [
+        "--database",
+        str(path),
+        "gate_0.tif",
+        "--factor",
+        "1.05",
+        "--calibration-note",
+        "lattice",
+    ]
     assert main(given) == 0
     assert "1 of 1 runs rescaled" in capsys.readouterr().out
     after = latest(path)
@@ -47,7 +55,10 @@ def test_a_factor_changes_nm_only(path, capsys):
 
 def test_one_pixel_size_for_all(path, capsys):
     """What has to be measured again is told, the others are rescaled."""
-    assert main(["--database", str(path), "--all", "--nm-per-px", "0.25", "--note", "n"]) == 1
+    assert (
+        main(["--database", str(path), "--all", "--nm-per-px", "0.25", "--calibration-note", "n"])
+        == 1
+    )
     told = capsys.readouterr()
     assert "2 of 3 runs rescaled" in told.out
     assert "measure the image again" in told.err
@@ -63,21 +74,29 @@ def test_one_pixel_size_for_all(path, capsys):
 )
 def test_mistakes_are_told(path, capsys, given, told):
     """And nothing is changed."""
-    assert main(["--database", str(path), "--note", "n", *given]) == 2
+    assert main(["--database", str(path), "--calibration-note", "n", *given]) == 2
     assert told in capsys.readouterr().err
 
 
 def test_a_database_must_exist(tmp_path, capsys):
     """None is made by a misspelled name."""
     path = tmp_path / "no.db"
-    assert main(["--database", str(path), "--all", "--factor", "2", "--note", "n"]) == 2
+    assert main(["--database", str(path), "--all", "--factor", "2", "--calibration-note", "n"]) == 2
     assert "measure something into it first" in capsys.readouterr().err
     assert not path.exists()
 
 
 def test_the_scale_asked_for_last_counts(path, capsys):
     """Though a run with it was there already; and no factor is applied twice."""
-    asked = ["--database", str(path), "gate_0.tif", "--note", "n", "--source", "lattice"]
+    asked = [
+        "--database",
+        str(path),
+        "gate_0.tif",
+        "--calibration-note",
+        "n",
+        "--calibration-source",
+        "lattice",
+    ]
     before = latest(path)
     assert main([*asked, "--nm-per-px", "0.21"]) == 0
     first = latest(path)
@@ -88,3 +107,25 @@ def test_the_scale_asked_for_last_counts(path, capsys):
     assert main([*asked, "--factor", "1.05"]) == 1
     assert "was rescaled before: give its pixel size" in capsys.readouterr().err
     assert latest(path) == first
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--calibration-note", "n"], "either --nm-per-px or --factor"),
+        (["--calibration-note", "n", "--factor", "2", "--nm-per-px", "1"], "either"),
+        (["--factor", "2"], "say where it is known from"),
+    ],
+)
+def test_one_size_and_a_reason_are_asked_for(path, capsys, given, told):
+    """Who corrects a scale says by what."""
+    with pytest.raises(SystemExit):
+        main(["--database", str(path), "--all", *given])
+    assert told in capsys.readouterr().err
+
+
+def test_picometres_are_no_nanometres(path, capsys):
+    """A slip of units is refused as when measuring."""
+    given = ["--all", "--nm-per-px", "210", "--calibration-note", "n"]
+    assert main(["--database", str(path), *given]) == 1
+    assert "210 nm is outside" in capsys.readouterr().err

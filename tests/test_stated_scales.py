@@ -175,7 +175,15 @@ def test_measuring_again_keeps_the_corrected_scale(folder, capsys):
     """Also where the recipe asks for measuring again; the run and the screen say whose it is."""
     measure_folder(folder)
     old = newest(folder)
-    given = ["--database", str(folder / "cds.db"), "--all", "--factor", "1.2", "--note", "Si"]
+    given = [
+        "--database",
+        str(folder / "cds.db"),
+        "--all",
+        "--factor",
+        "1.2",
+        "--calibration-note",
+        "Si",
+    ]
     assert rescale_images(given) == 1
     assert "measure the image again, it will be with this one" in capsys.readouterr().err
     assert newest(folder) == old

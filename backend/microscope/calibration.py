@@ -8,6 +8,8 @@ from typing import Literal
 
 Source = Literal["metadata", "sidecar", "manual", "scale_bar", "lattice", "pitch"]
 
+TOLD_BY_USERS: tuple[Source, ...] = ("manual", "scale_bar", "lattice", "pitch")
+"""Those that no file names."""
 REL_UNCERTAINTY = 0.05
 """Of a magnification nobody calibrated: 5 to 10 % and more (ISO 29301)."""
 

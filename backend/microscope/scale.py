@@ -109,6 +109,20 @@ def choose_scale(
     return Scale(chosen, (chosen, *others), tuple(flags))
 
 
+def check_plausible(scale: Calibration) -> None:
+    """Refuse a pixel size that a user tells.
+
+    Raises:
+        InvalidImageError: It is not plausible.
+    """
+    if not is_plausible(scale):
+        low, high = PLAUSIBLE_NM_PER_PX
+        raise InvalidImageError(
+            f"a pixel of {scale.nm_per_px:g} nm is outside {low:g} to {high:g} nm, where "
+            "TEM images of devices lie: give its size in nanometres"
+        )
+
+
 def is_plausible(scale: Calibration) -> bool:
     """Whether a TEM image of a device can have such pixels."""
     low, high = PLAUSIBLE_NM_PER_PX
