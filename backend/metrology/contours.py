@@ -22,7 +22,20 @@ Line: TypeAlias = NDArray[np.floating]  # (N,)
 
 def label_field(label_map: LabelMap, classes: Sequence[int]) -> Field:
     """+0.5 in some classes and -0.5 elsewhere: zero halfway between two pixel centres. (H, W)."""
-    return np.isin(label_map, classes) - np.float32(0.5)
+    return pixels_of(label_map, classes) - np.float32(0.5)
+
+
+def pixels_of(label_map: LabelMap, classes: Sequence[int]) -> NDArray[np.bool_]:
+    """Which pixels are of some classes, many times as fast as by `np.isin`. (H, W).
+
+    Example:
+        >>> pixels_of(np.array([[0, 1, 255]], np.uint8), [1, 255]).tolist()
+        [[False, True, True]]
+    """
+    found = np.zeros(label_map.shape, dtype=bool)
+    for index in classes:
+        found |= label_map == index
+    return found
 
 
 def probability_field(probabilities: Probabilities, classes: Sequence[int]) -> Field:
@@ -129,6 +142,7 @@ def first_stretch(
 
 def interface_points(label_map: LabelMap, below: Sequence[int], above: Sequence[int]) -> Points:
     """Points between pixels where one material lies on another, sorted by column. (N, 2)."""
-    lower, upper = np.isin(label_map, below), np.isin(label_map, above)
-    columns, rows = np.nonzero((lower[1:] & upper[:-1]).T)
-    return np.stack([rows + 0.5, columns.astype(float)], axis=1)
+    lower, upper = pixels_of(label_map, below), pixels_of(label_map, above)
+    rows, columns = np.nonzero(lower[1:] & upper[:-1])
+    order = np.argsort(columns, kind="stable")
+    return np.stack([rows[order] + 0.5, columns[order].astype(float)], axis=1)

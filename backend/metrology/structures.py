@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from backend.arrays import UNLABELED, LabelMap
-from backend.metrology.contours import Points
+from backend.metrology.contours import Points, pixels_of
 from backend.metrology.frame import Frame
 from backend.metrology.recipe import StructureRule
 from backend.metrology.results import Point
@@ -99,7 +99,7 @@ def find_instances(
         cut_v: Level of the cut, where the rule has one.
         min_area_px: Smaller pieces are dropped.
     """
-    material = _filled(np.isin(region.label_map, classes))
+    material = _filled(pixels_of(region.label_map, classes))
     if cut_v is None or rule.cut is None:
         pieces, count = ndi.label(material)
     else:
