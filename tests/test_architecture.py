@@ -74,12 +74,12 @@ FLOW = [
     "learning.learning_curve",
     # the database
     "metrology.recipe",
+    "metrology.results",
     "metrology.expressions",
     "metrology.recipe_yaml",
     "metrology.recipe_checks",
     "metrology.recipe_errors",
     "metrology.recipe_file",
-    "metrology.results",
     "metrology.strips",
     "metrology.robust_fit",
     "metrology.fit_quality",

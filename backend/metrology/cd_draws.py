@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from backend.arrays import LabelMap
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
-from backend.metrology.results import Measured, MeasuredCD
+from backend.metrology.results import LENGTH_POWERS, Measured, MeasuredCD
 from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
 
@@ -26,7 +26,6 @@ STEADY_SHARE = 0.95
 
 _MAIN = ("", "mean", "3s", "equivalent")  # rows that tell the value itself, and not how it scatters
 _LEAST_DRAWS = 2
-_POWERS = {"px": 1, "px^2": 2, "deg": 0, "ratio": 0}
 _BROKEN = ("no_align", "unexpected_count")
 
 
@@ -55,9 +54,9 @@ class Gauge:
         """What to multiply a CD with to show it, and the unit that it then has."""
         if cd.unit == "ratio":
             return 1.0, ""
-        if self.nm_per_px is None or not _POWERS[cd.unit]:
+        if self.nm_per_px is None or not LENGTH_POWERS[cd.unit]:
             return 1.0, cd.unit
-        return self.nm_per_px ** _POWERS[cd.unit], cd.unit.replace("px", "nm")
+        return self.nm_per_px ** LENGTH_POWERS[cd.unit], cd.unit.replace("px", "nm")
 
     def tolerance(self, cd: MeasuredCD) -> float | None:
         """How far a CD may be uncertain, 1 sigma, in its own unit; None if nothing says so.
@@ -74,7 +73,7 @@ class Gauge:
             u_max = (upper - lower) / 20
         if u_max is None and target:
             u_max = abs(target) / 100
-        power = _POWERS[cd.unit]
+        power = LENGTH_POWERS[cd.unit]
         if u_max is None or (power and self.nm_per_px is None):
             return None
         return float(u_max / self.nm_per_px**power if self.nm_per_px and power else u_max)

@@ -31,7 +31,7 @@ from backend.metrology.recipe import (
     Tilt,
     Width,
 )
-from backend.metrology.results import Unit
+from backend.metrology.results import Unit, unit_of_kind
 from backend.metrology.slopes import (
     measure_corner_radius,
     measure_sidewall_angle,
@@ -40,10 +40,6 @@ from backend.metrology.slopes import (
 from backend.metrology.widths import measure_distance, measure_gap, measure_width
 
 Measure = Callable[[Scene, Body, Any, Variant], dict[str, Reading]]
-
-_UNITS: Mapping[str, Unit] = {
-    "area": "px^2", "sidewall_angle": "deg", "tilt": "deg", "ratio": "ratio",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def plan_of(rule: Rule) -> Plan:
         rule.site.part if isinstance(rule, Thickness) else getattr(rule, "part", ""),
         _variants(rule),
         _quantities(rule),
-        _UNITS.get(rule.kind, "px"),
+        unit_of_kind(rule.kind),
         _measure(rule),
         is_of_gaps=isinstance(rule, Gap),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from backend.metrology.expressions import Expression, parse_expression
 from backend.metrology.recipe_yaml import Mistake, Path
+from backend.metrology.results import IN_NM, LENGTH_POWERS, unit_of_kind
 
 ANY = "*"
 
@@ -32,7 +33,6 @@ _STRUCTURES = (
     ("measurements", ANY, "against"),
     ("measurements", ANY, "site", "structure"),
 )
-_POWERS = {"area": 2, "sidewall_angle": 0, "tilt": 0, "ratio": 0}  # of length; else 1
 _SUFFIXES = {"nm": "_nm", "deg": "_deg", "ratio": ""}
 _LIMITS = ("target", "lsl", "usl")
 
@@ -72,9 +72,7 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 def unit_of(kind: object) -> str:
     """Unit that limits of a kind are given in: nm, nm^2, deg or ratio."""
-    if kind in ("sidewall_angle", "tilt"):
-        return "deg"
-    return {"area": "nm^2", "ratio": "ratio"}.get(str(kind), "nm")
+    return IN_NM[unit_of_kind(kind)]
 
 
 def _names(data: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -178,7 +176,9 @@ def _rule(path: Path, rule: Mapping[str, Any]) -> Iterator[Mistake]:
 def _ratios(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Expressions, the measurements they name and the units they leave."""
     rules = list(_rules(data))
-    powers = {str(rule.get("id")): _POWERS.get(str(rule.get("kind")), 1) for _, rule in rules}
+    powers = {
+        str(rule.get("id")): LENGTH_POWERS[unit_of_kind(rule.get("kind"))] for _, rule in rules
+    }
     below = {str(rule.get("id")) for _, rule in rules if "expr" in rule}  # not yet computed
     for path, rule in rules:
         text = rule.get("expr")

@@ -7,7 +7,7 @@ pixel centres at integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,6 +18,8 @@ Status = Literal["ok", "flagged", "missing", "failed"]
 RunStatus = Literal["ok", "review", "failed"]
 TIERS: tuple[Tier, ...] = ("gray", "prob", "label")
 """The best one first: what stands on several edges is as good as the last of theirs."""
+LENGTH_POWERS: Mapping[Unit, int] = {"px": 1, "px^2": 2, "deg": 0, "ratio": 0}
+IN_NM: Mapping[Unit, str] = {"px": "nm", "px^2": "nm^2", "deg": "deg", "ratio": "ratio"}
 REVIEWED = ("no_align", "anisotropic", "unexpected_count", "scale_conflict")
 """Beginnings of the flags of a run that somebody has to look at before its CDs are used."""
 Point: TypeAlias = tuple[float, float]  # (row, column)
@@ -83,6 +85,21 @@ class Measured:
     tilt_deg: float | None = None  # of the reference interface against the rows
     tilt_u_deg: float | None = None
     flags: tuple[str, ...] = ()
+
+
+def unit_of_kind(kind: object) -> Unit:
+    """What measurements of a kind in a recipe come in.
+
+    Example:
+        >>> unit_of_kind("area"), unit_of_kind("width")
+        ('px^2', 'px')
+    """
+    return _UNITS.get(str(kind), "px")
+
+
+_UNITS: Mapping[str, Unit] = {
+    "area": "px^2", "sidewall_angle": "deg", "tilt": "deg", "ratio": "ratio",
+}  # fmt: skip
 
 
 def run_status(flags: Iterable[str], *, has_values: bool) -> RunStatus:

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from backend.metrology.results import EdgeQuality, Measured, MeasuredCD, MeasuredEdge, Point, Unit
+from backend.metrology.results import (
+    IN_NM,
+    LENGTH_POWERS,
+    EdgeQuality,
+    Measured,
+    MeasuredCD,
+    MeasuredEdge,
+    Point,
+)
 from backend.microscope.calibration import Calibration
 
 Row = dict[str, Any]
@@ -24,9 +32,7 @@ NOT_FINITE = "not_finite"
 NO_UNCERTAINTY = "no_uncertainty"
 """Flag of a value that got its scale after it was measured, when only the value was kept."""
 
-_POWERS: dict[Unit, int] = {"px": 1, "px^2": 2, "deg": 0, "ratio": 0}
-_UNITS = {"px": "nm", "px^2": "nm^2", "deg": "deg", "ratio": "ratio"}
-_IN_PX: dict[str, Unit] = {"nm": "px", "nm^2": "px^2", "deg": "deg", "ratio": "ratio"}
+_IN_PX = {in_nm: unit for unit, in_nm in IN_NM.items()}
 _SCALED = ("value_label", "u_value", "std", "min", "max")
 _ID_DIGITS = 16
 
@@ -81,7 +87,7 @@ def _measurement_row(run_id: str, cd: MeasuredCD, calibration: Calibration | Non
     }
     return {
         "id": identify(run_id, *key.values()), "run_id": run_id, **key, "kind": cd.kind,
-        "unit": _UNITS[cd.unit], **values,
+        "unit": IN_NM[cd.unit], **values,
         "n_lines": None if cd.n_lines is None else int(cd.n_lines),
         "edge_method": cd.method, **quality, **_place(cd),
         "status": status, "flags": to_json(flags),
@@ -90,7 +96,7 @@ def _measurement_row(run_id: str, cd: MeasuredCD, calibration: Calibration | Non
 
 def _values(cd: MeasuredCD, calibration: Calibration | None) -> tuple[Row, str, list[str]]:
     """The value and its company in the unit of the row, the status, and the flags."""
-    power = _POWERS[cd.unit]
+    power = LENGTH_POWERS[cd.unit]
     scale = 1.0 if not power else calibration.nm_per_px**power if calibration else None
     is_counted = cd.status in ("ok", "flagged")
     value = finite(cd.value) if is_counted else None
@@ -164,7 +170,7 @@ def to_measured(
 
 def _to_cd(row: Mapping[str, Any], nm_per_px: float | None) -> MeasuredCD:
     unit = _IN_PX[row["unit"]]
-    power = _POWERS[unit]
+    power = LENGTH_POWERS[unit]
     flags = [flag for flag in json.loads(row["flags"]) if flag != UNCALIBRATED]
     status = row["status"]
     if power and nm_per_px is None and status == "flagged":
