@@ -27,16 +27,17 @@ from backend.annotation.label_config import (
     UNCERTAIN,
 )
 from backend.annotation.projects import BackendAddress
-from backend.annotation.rle import decode_mask, encode_mask
-from backend.annotation.tasks import BRUSH, Json
+from backend.annotation.rle import encode_mask
+from backend.annotation.scribbles import rasterize
+from backend.annotation.tasks import BRUSH, Json, parse_results
 from backend.arrays import UNLABELED, LabelMap, Probabilities
 from backend.errors import LabelStudioError
+from backend.learning.scores import score
 from backend.learning.simulated_annotator import Annotator, split_strokes
 from backend.training_process import ENDED, TrainingStatus
 
 SURE, UNSURE = 0.95, 0.55
 """What an annotator makes of a mask outside and inside of the boxes: its probability."""
-HALF_OPAQUE = 128
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Person:
         """
         annotator = Annotator("careful", truth, seed=0)
         shown = self._open(task_id, truth.shape)
-        before = accuracy = _accuracy(shown, truth)
+        before = accuracy = score(shown.label_map, truth, ()).accuracy
         asks, waited_s = 0, 0.0
         while accuracy < self.enough and asks < self.max_asks:
             if (shown.label_map == UNLABELED).all():
@@ -81,7 +82,7 @@ class Person:
             start = time.perf_counter()
             shown = self._ask(task_id, annotator.scribbles)
             waited_s += time.perf_counter() - start
-            accuracy, asks = _accuracy(shown, truth), asks + 1
+            accuracy, asks = score(shown.label_map, truth, ()).accuracy, asks + 1
         self._submit(task_id, annotator.scribbles, shown)
         return Finished(task_id, annotator.strokes, asks, accuracy, before, waited_s)
 
@@ -123,12 +124,9 @@ class Person:
 
     def _read(self, results: Sequence[Json], shape: tuple[int, ...]) -> Shown:
         """Look at the masks and boxes of an answer."""
-        label_map = np.full(shape, UNLABELED, np.uint8)
         boxed = np.zeros(shape, np.bool_)
         masks = [result for result in results if result["from_name"] == SEG]
-        for mask in masks:
-            alpha = decode_mask(mask["value"]["rle"], (shape[0], shape[1]))
-            label_map[alpha >= HALF_OPAQUE] = self.materials.index(mask["value"][BRUSH][0])
+        label_map = rasterize(parse_results(masks), self.materials, (shape[0], shape[1]))
         for result in results:
             if result["from_name"] == UNCERTAIN:
                 boxed[_box(result["value"], shape)] = True
@@ -189,11 +187,6 @@ def training_status(backend: BackendAddress) -> TrainingStatus:
     if answer.is_error:
         raise LabelStudioError(f"the backend at {backend.url} answered {answer.status_code}")
     return TrainingStatus(**answer.json())
-
-
-def _accuracy(shown: Shown, truth: LabelMap) -> float:
-    known = truth != UNLABELED
-    return float((shown.label_map == truth)[known].mean())
 
 
 def _brush(control: str, material: str, mask: NDArray[np.bool_]) -> Json:

@@ -194,6 +194,9 @@ def answer_loss(logits: Tensor, target: Tensor, band_weight: float) -> Tensor:
 def near_border(target: Tensor) -> Tensor:
     """1 within `EDGE_BAND_PX` of another class, else 0. (H, W) -> (H, W).
 
+    Not `scores.edge_band`: a class that nobody drew ends at an edge like any other, while a pixel
+    whose truth is unknown has no edge.
+
     Example:
         >>> near_border(torch.tensor([[0, 0, 0, 0, 0, 1]])).tolist()
         [[0.0, 0.0, 1.0, 1.0, 1.0, 1.0]]
