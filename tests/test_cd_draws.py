@@ -9,6 +9,7 @@ from vague_labels import LABELS, around, believed, gates
 
 from backend.metrology.cd_draws import (
     Gauge,
+    ReportStoppedError,
     UncertainCD,
     count_structures,
     measure_draws,
@@ -65,6 +66,38 @@ def test_tolerance_is_the_annotations_else_the_limits_else_the_targets(changes, 
 def test_nanometres_tolerate_nothing_without_a_scale():
     """How many pixels they are is not known."""
     assert Gauge(("Si", "Gate"), gate_recipe()).tolerance(width()) is None
+
+
+def test_pixels_are_tolerated_where_nanometres_say_nothing():
+    """Without a scale, or without a figure in nm; else those count."""
+    recipe = gate_recipe(annotation={"u_max_px": {"gate_mcd": 0.7}})
+    both = {"u_max_px": {"gate_mcd": 0.7}, "u_max_nm": {"gate_mcd": 0.2}}
+    assert Gauge(("Si", "Gate"), recipe).tolerance(width()) == 0.7
+    told = Gauge(("Si", "Gate"), gate_recipe(annotation=both), SCALE).tolerance(width())
+    assert told == pytest.approx(1.0)
+
+
+def test_focused_gauge_sees_the_same():
+    """Only rows far from all that is measured are left out: the same values at the same places."""
+    scene = gates()
+    padded = np.pad(scene.labels, ((60, 60), (0, 0)), mode="edge")
+    measured = scene.gauge.measure(padded)
+    focused = scene.gauge.focused(padded, measured)
+    assert focused.recipe.roi_fraction[1] > 0
+    seen = focused.measure(padded)
+    assert seen.cds == measured.cds
+    assert seen.tilt_deg == measured.tilt_deg
+
+
+def test_gauge_stops_when_it_may_not_go_on():
+    """Somebody else waits: the report is given up before the next measuring."""
+    scene = gates()
+    answers = iter([True, True, False])
+    gauge = Gauge(LABELS, scene.gauge.recipe, scene.gauge.calibration, lambda: next(answers))
+    gauge.measure(scene.labels)
+    gauge.measure(scene.labels)
+    with pytest.raises(ReportStoppedError):
+        gauge.measure(scene.labels)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ likeliest labels, whose values are the ones reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.arrays import LabelMap
+from backend.metrology.contours import interface_points
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
 from backend.metrology.results import LENGTH_POWERS, Measured, MeasuredCD
@@ -27,23 +28,60 @@ STEADY_SHARE = 0.95
 _MAIN = ("", "mean", "3s", "equivalent")  # rows that tell the value itself, and not how it scatters
 _LEAST_DRAWS = 2
 _BROKEN = ("no_align", "unexpected_count")
+_MARGIN_PX = 48  # around what is measured
+
+
+class ReportStoppedError(Exception):
+    """Measuring was given up: it took too long, or somebody else waits."""
 
 
 class Gauge:
     """Measures label maps of one image by a recipe, always the same rows."""
 
     def __init__(
-        self, labels: Sequence[str], recipe: Recipe, calibration: Calibration | None = None
+        self,
+        labels: Sequence[str],
+        recipe: Recipe,
+        calibration: Calibration | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take the names of the classes, what to measure, and the pixel size if it is known."""
+        """Take the names of the classes, what to measure, and the pixel size if it is known.
+
+        `may_go_on` is asked before each measuring.
+        """
         edges = recipe.edges.model_copy(update={"prefer": ("label",)})
         self.recipe = recipe.model_copy(update={"edges": edges})
         self.labels = tuple(labels)
         self.calibration = calibration
+        self._may_go_on = may_go_on
 
     def measure(self, label_map: LabelMap) -> Measured:
-        """Measure one label map, (H, W)."""
+        """Measure one label map, (H, W).
+
+        Raises:
+            ReportStoppedError: It may not go on.
+        """
+        if not self._may_go_on():
+            raise ReportStoppedError
         return measure_image(Subject(label_map, self.labels, self.calibration), self.recipe)
+
+    def focused(self, label_map: LabelMap, measured: Measured) -> Gauge:
+        """A gauge for labels much like these, which looks at the rows of structures and frame only.
+
+        It sees the same in less time. Where something was not found it may lie anywhere.
+        """
+        between = self.recipe.frame.between
+        if between is None or any(cd.status == "missing" for cd in measured.cds):
+            return self
+        lower, upper = ([self.labels.index(self.recipe.materials[name])] for name in between)
+        drawn = [row for edge in measured.edges for row, _ in edge.points]
+        rows = np.concatenate([interface_points(label_map, lower, upper)[:, 0], drawn])
+        left, top, right, bottom = self.recipe.roi_fraction
+        height = len(label_map)
+        top = max(top, (float(rows.min()) - _MARGIN_PX) / height)
+        bottom = min(bottom, (float(rows.max()) + _MARGIN_PX) / height)
+        recipe = self.recipe.model_copy(update={"roi_fraction": (left, top, right, bottom)})
+        return Gauge(self.labels, recipe, self.calibration, self._may_go_on)
 
     @property
     def nm_per_px(self) -> float | None:
@@ -61,7 +99,8 @@ class Gauge:
     def tolerance(self, cd: MeasuredCD) -> float | None:
         """How far a CD may be uncertain, 1 sigma, in its own unit; None if nothing says so.
 
-        `annotation.u_max` of the recipe, else a 20th of its limits, else 1 % of its target.
+        `annotation.u_max_nm` or `u_max_deg` of the recipe, else a 20th of its limits, else 1 % of
+        its target; in pixels `u_max_px`, where these say nothing or no pixel size is known.
         """
         rule, asked = self.recipe.rule(cd.measurement), self.recipe.annotation
         suffix = {"deg": "_deg", "ratio": ""}.get(cd.unit, "_nm")
@@ -75,7 +114,7 @@ class Gauge:
             u_max = abs(target) / 100
         power = LENGTH_POWERS[cd.unit]
         if u_max is None or (power and self.nm_per_px is None):
-            return None
+            return asked.u_max_px.get(cd.measurement) if power else None
         return float(u_max / self.nm_per_px**power if self.nm_per_px and power else u_max)
 
 
@@ -139,6 +178,7 @@ class MeasuredDraws:
 def measure_draws(gauge: Gauge, likeliest: LabelMap, draws: LabelMap) -> MeasuredDraws:
     """Measure the likeliest labels, (H, W), and all draws, (T, H, W)."""
     reference = gauge.measure(likeliest)
+    gauge = gauge.focused(likeliest, reference)
     rows = tuple(cd for cd in reference.cds if cd.quantity in _MAIN)
     values = np.full((len(draws), len(rows)), np.nan)
     is_same = np.zeros(len(draws), dtype=bool)

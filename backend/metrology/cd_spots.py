@@ -11,7 +11,7 @@ that is sure and wrong has small ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from scipy.linalg import hadamard
 from scipy.spatial import KDTree
 
 from backend.arrays import UNLABELED, LabelMap, Probabilities
@@ -31,16 +32,25 @@ from backend.metrology.cd_draws import (
     measure_draws,
     paired_values,
 )
+from backend.metrology.contours import pixels_of
 from backend.metrology.label_draws import draw_label_maps
 from backend.metrology.results import Measured, MeasuredCD
 
-DRAWS = 32
+DRAWS = 16
 BOX_PX = 24
 MIN_GAIN = 0.05
 """Squared tolerances; what settles less is not worth a stroke."""
 
 _CELL_PX = BOX_PX // 2  # boxes begin at every cell
-_CANDIDATES = 12
+_SCREEN = hadamard(8)  # each row a label map, each column but the first a box: low or high
+_CANDIDATES = _SCREEN.shape[1] - 1
+AUDITS = 3
+"""Boxes at random places of measured edges, once every CD is within its tolerance; before, one."""
+ASSUMED_U_MAX = {"px": 0.5, "deg": 0.5}
+"""Tolerances where the recipe's cannot be told, as in nanometres without a pixel size."""
+AUDIT = "check: is the edge of"
+"""How the reason of a box begins that was chosen at random."""
+
 _NEAR_PX = 2.0 * BOX_PX  # from a structure's edges to the middle of a box that may move its CDs
 _LOW, _HIGH = 0.16, 0.84  # of the draws: one standard deviation to either side
 _TOUCH_PX = 16.0  # the same, where the structure cannot be measured
@@ -58,6 +68,7 @@ class CDReport:
     spots: tuple[Spot, ...]  # what settles most first; `score` is its share of all that is open
     is_settled: bool  # every CD is as certain as asked, and its structures are there
     nm_per_px: float | None = None
+    is_assumed: bool = False  # the tolerances are `ASSUMED_U_MAX`, nothing told them
 
 
 class _Boxes(NamedTuple):
@@ -69,7 +80,7 @@ class _Boxes(NamedTuple):
 
 
 def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) -> CDReport:
-    """Tell how far each CD is uncertain, and rank up to `MAX_SPOTS` boxes.
+    """Tell how far each CD is uncertain, and rank up to `MAX_SPOTS` boxes, the last at random.
 
     Args:
         probabilities: What the guide believes. Shape (C, H, W).
@@ -77,27 +88,62 @@ def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) 
         gauge: Measures what the recipe asks for.
 
     Raises:
-        ValueError: No measurement of the recipe has a tolerance, so nothing tells when to stop.
+        ReportStoppedError: The gauge may not go on.
+        ValueError: The labels lack a material of the recipe.
     """
     believed = with_scribbles(probabilities, scribbles)
     likeliest = believed.argmax(axis=0).astype(np.uint8)
     draws = draw_label_maps(believed, DRAWS)
     measured = measure_draws(gauge, likeliest, draws)
     u_max = [gauge.tolerance(cd) for cd in measured.rows]
-    if all(limit is None for limit in u_max):
-        raise ValueError(
-            "no CD has a tolerance: give annotation: {u_max_nm: ...}, limits or targets in the "
-            "recipe, and a pixel size with the image"
-        )
+    is_assumed = all(limit is None for limit in u_max)
+    if is_assumed:
+        u_max = [ASSUMED_U_MAX.get(cd.unit) for cd in measured.rows]
     states = tuple(measured.state(index, limit) for index, limit in enumerate(u_max))
     is_settled = (
-        measured.stable_share >= STEADY_SHARE
+        bool(states)
+        and measured.stable_share >= STEADY_SHARE
         and not measured.is_broken
         and all(state.is_within for state in states)
     )
-    ranking = _Ranking(gauge, likeliest, draws, measured, states)
-    spots = () if is_settled else ranking.spots()
-    return CDReport(states, measured.stable_share, spots, is_settled, gauge.nm_per_px)
+    spots: tuple[Spot, ...] = ()
+    if not is_settled:
+        focused = gauge.focused(likeliest, measured.reference)
+        spots = _Ranking(focused, likeliest, draws, measured, states).spots()
+    spots += _audit_spots(measured.reference, scribbles, spots, AUDITS if is_settled else 1)
+    return CDReport(states, measured.stable_share, spots, is_settled, gauge.nm_per_px, is_assumed)
+
+
+def _audit_spots(
+    measured: Measured, scribbles: LabelMap, others: Sequence[Spot], count: int
+) -> tuple[Spot, ...]:
+    """Boxes at random places of measured edges, apart from the others.
+
+    A guide that is sure and wrong shows no doubt, so no ranking finds it. The places change with
+    what is drawn, and only then.
+    """
+    places = [(edge, point) for edge in measured.edges for point in edge.points]
+    rng = np.random.default_rng(np.count_nonzero(scribbles != UNLABELED))
+    found: list[Spot] = []
+    for index in rng.permutation(len(places)).tolist():
+        if len(found) == count:
+            break
+        edge, point = places[index]
+        row, column = (
+            int(np.clip(round(at) - BOX_PX // 2, 0, max(side - BOX_PX, 0)))
+            for at, side in zip(point, scribbles.shape, strict=True)
+        )
+        window = slice(row, row + BOX_PX), slice(column, column + BOX_PX)
+        taken = any(_overlap(window, _window(spot)) for spot in (*others, *found))
+        if not taken and (scribbles[window] == UNLABELED).any():
+            reason = f"{AUDIT} {edge.structure} {edge.instance} right here? A place at random"
+            height, width = scribbles[window].shape
+            found.append(Spot(row, column, height, width, 0.0, reason))
+    return tuple(found)
+
+
+def _window(spot: Spot) -> tuple[slice, slice]:
+    return slice(spot.row, spot.row + spot.height), slice(spot.column, spot.column + spot.width)
 
 
 def with_scribbles(probabilities: Probabilities, scribbles: LabelMap) -> Probabilities:
@@ -122,16 +168,17 @@ class _Ranking:
     def spots(self) -> tuple[Spot, ...]:
         """The best boxes, what settles most first."""
         boxes = _boxes(self.draws, self.likeliest)
+        candidates = list(self._candidates(boxes))
         found = []
-        for index in self._candidates(boxes):
+        for index, moved in zip(candidates, self._moved(boxes, candidates), strict=True):
             rows, columns = boxes.windows[index]
-            gains = self._gains(boxes, index)
+            gains = self._gains(boxes, index, moved)
             gain = sum(gains.values())
             if gain >= MIN_GAIN:
                 size = rows.stop - rows.start, columns.stop - columns.start
-                reason = self._reason(gains)
+                reason = self._reason(gains, moved)
                 found.append(Spot(rows.start, columns.start, *size, gain / self._total, reason))
-        return tuple(sorted(found, key=lambda spot: -spot.score)[:MAX_SPOTS])
+        return tuple(sorted(found, key=lambda spot: -spot.score)[: MAX_SPOTS - 1])
 
     @cached_property
     def _open(self) -> dict[int, float]:
@@ -176,38 +223,54 @@ class _Ranking:
             yield best
             score[[_overlap(boxes.windows[best], window) for window in boxes.windows]] = 0
 
-    def _gains(self, boxes: _Boxes, box: int) -> dict[int, float]:
-        """What is settled where the labels in a box become known, in squared tolerances.
+    def _moved(self, boxes: _Boxes, candidates: Sequence[int]) -> NDArray[np.float64]:
+        """How far the content of each box moves each CD, 1 sigma. (K,) -> (K, J).
 
-        The likeliest labels are measured with the box as a low and as a high draw show it.
+        The likeliest labels are measured with all boxes as a low or as a high draw shows them, in
+        such turns that for each box the others are low as often as high (a screening design).
+        """
+        if not candidates:
+            return np.zeros((0, len(self.states)))
+        last = len(self.draws) - 1
+        order = boxes.shares[:, candidates].argsort(axis=0, kind="stable")
+        chosen = {-1: order[round(_LOW * last)], 1: order[round(_HIGH * last)]}
+        windows = [boxes.windows[index] for index in candidates]
+        values = []
+        for signs in _SCREEN[:, 1 : len(candidates) + 1].tolist():
+            drawn = [int(chosen[sign][box]) for box, sign in enumerate(signs)]
+            cds = self._pasted(zip(drawn, windows, strict=True)).cds
+            values.append(paired_values(self.measured.rows, cds))
+        found = np.array(values)
+        high = _SCREEN[:, 1 : len(candidates) + 1].T > 0
+        return np.array([np.abs(_mean(found[up]) - _mean(found[~up])) / 2 for up in high])
+
+    def _gains(self, boxes: _Boxes, box: int, moved: NDArray[np.float64]) -> dict[int, float]:
+        """What is settled where the labels in a box become known, in squared tolerances.
 
         Returns:
             By row; `_STRUCTURES` stands for their number.
         """
-        window, shares = boxes.windows[box], boxes.shares[:, box]
-        order = shares.argsort(kind="stable")
-        last = len(order) - 1
-        chosen = [order[round(_LOW * last)], order[round(_HIGH * last)]]
-        others = np.flatnonzero(~self.measured.is_same)
-        if self._unstable:
-            chosen.append(others[np.abs(shares[others] - np.median(shares)).argmax()])
-        pasted = [self._pasted(draw, window) for draw in chosen]
-        low, high = (paired_values(self.measured.rows, one.cds) for one in pasted[:2])
-        moved = np.abs(high - low) / 2
         gains = {}
         for index, doubt in self._open.items():
             part = (moved[index] / (self.states[index].u_max or 1)) ** 2
             gains[index] = doubt if np.isnan(part) else min(doubt, float(part))
         for index, outline in self._lost.items():
-            near = bool(_near([window], outline, _TOUCH_PX)[0])
+            near = bool(_near([boxes.windows[box]], outline, _TOUCH_PX)[0])
             gains[index] = _LOST * float(boxes.change[box]) * near
-        if self._unstable and not all(self.measured.has_same(one) for one in pasted):
+        if self._unstable and self._breaks(boxes, box):
             gains[_STRUCTURES] = self._unstable
         return gains
 
-    def _pasted(self, draw: int, window: tuple[slice, slice]) -> Measured:
+    def _breaks(self, boxes: _Boxes, box: int) -> bool:
+        """Whether what a draw with other structures shows in a box makes the structures others."""
+        shares, others = boxes.shares[:, box], np.flatnonzero(~self.measured.is_same)
+        farthest = int(others[np.abs(shares[others] - np.median(shares)).argmax()])
+        return not self.measured.has_same(self._pasted([(farthest, boxes.windows[box])]))
+
+    def _pasted(self, pieces: Iterable[tuple[int, tuple[slice, slice]]]) -> Measured:
         label_map = self.likeliest.copy()
-        label_map[window] = self.draws[draw][window]
+        for draw, window in pieces:
+            label_map[window] = self.draws[draw][window]
         return self.gauge.measure(label_map)
 
     def _outline(self, cd: MeasuredCD) -> NDArray[np.float64]:
@@ -218,30 +281,49 @@ class _Ranking:
         names = (
             [self.gauge.recipe.materials[material] for material in rule.materials] if rule else []
         )
-        mask = np.isin(self.likeliest, [self.gauge.labels.index(name) for name in names])
+        mask = pixels_of(self.likeliest, [self.gauge.labels.index(name) for name in names])
         border = np.argwhere(mask & ~ndi.binary_erosion(mask)).astype(float)
         if cd.center is not None and cd.reach_px is not None:
             border = border[np.abs(border[:, 1] - cd.center[1]) <= cd.reach_px + BOX_PX / 2]
         return np.concatenate([border, *(one.reshape(-1, 2) for one in points)])
 
-    def _reason(self, gains: Mapping[int, float]) -> str:
-        """Name what is settled most, e.g. "gate_mcd 0.62 -> 0.31 nm"."""
+    def _reason(self, gains: Mapping[int, float], moved: NDArray[np.float64]) -> str:
+        """Name what is settled most, e.g. "moves gate_mcd of gate 3 by 0.80 nm"."""
         most = max(gains, key=lambda index: gains[index])
         if most == _STRUCTURES:
             return f"structures differ in {1 - self.measured.stable_share:.0%} of the draws"
         state = self.states[most]
-        if most in self._lost or not state.u or not state.u_max:
-            return f"{state.cd.measurement} cannot be measured"
-        left = np.sqrt(max(state.u**2 - gains[most] * state.u_max**2, 0.0))
+        if most in self._lost:
+            return f"{name_of(state.cd)} cannot be measured"
         scale, unit = self.gauge.shown_in(state.cd)
-        return f"{state.cd.measurement} {state.u * scale:.2f} -> {left * scale:.2f} {unit}".rstrip()
+        return f"moves {name_of(state.cd)} by {moved[most] * scale:.2f} {unit}".rstrip()
+
+
+def name_of(cd: MeasuredCD) -> str:
+    """Name a CD as overlays do, e.g. "sp_t left of gate 1"."""
+    at = "" if cd.at_fraction is None else f"at {cd.at_fraction:g}"
+    quantity = "" if cd.quantity == "mean" else cd.quantity
+    where = f"of {cd.structure} {cd.instance}" if cd.structure else ""
+    return " ".join(filter(None, (cd.measurement, quantity, cd.side, at, where)))
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each column over the rows that have it, NaN where none has. (N, J) -> (J,)."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _boxes(draws: LabelMap, likeliest: LabelMap) -> _Boxes:
     """All boxes in which the draws differ."""
     height, width = likeliest.shape
-    counts = np.stack([_box_sums(draws == label) for label in np.unique(likeliest)])
-    changes = _box_sums(draws != likeliest)
+    rows, columns = np.nonzero((draws != likeliest).any(axis=0))
+    shown, expected = draws[:, rows, columns], likeliest[rows, columns]
+    cells = -(-height // _CELL_PX), -(-width // _CELL_PX)
+    at = rows // _CELL_PX * cells[1] + columns // _CELL_PX
+    counts = np.stack([_box_sums(shown == label, at, cells) for label in np.unique(likeliest)])
+    changes = _box_sums(shown != expected, at, cells)
     most = counts.std(axis=1).argmax(axis=0)  # (h, w), the class that varies most
     shares = np.take_along_axis(counts, most[None, None], axis=0)[0]
     differs = shares.std(axis=0) > 0
@@ -255,12 +337,13 @@ def _boxes(draws: LabelMap, likeliest: LabelMap) -> _Boxes:
     return _Boxes(shares[:, differs], changes.mean(axis=0)[differs] / BOX_PX**2, windows)
 
 
-def _box_sums(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pixels of each box that are set, (T, H, W) -> (T, h, w)."""
-    cells = masks.astype(np.int64)
-    for axis in (1, 2):
-        cells = np.add.reduceat(cells, np.arange(0, masks.shape[axis], _CELL_PX), axis=axis)
-    return cells[:, :-1, :-1] + cells[:, 1:, :-1] + cells[:, :-1, 1:] + cells[:, 1:, 1:]
+def _box_sums(
+    masks: NDArray[np.bool_], at: NDArray[np.int64], cells: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Pixels of each box that are set: some pixels' masks, (T, N), and cells, (N,) -> (T, h, w)."""
+    sums = np.stack([np.bincount(at[mask], minlength=cells[0] * cells[1]) for mask in masks])
+    sums = sums.reshape(-1, *cells)
+    return sums[:, :-1, :-1] + sums[:, 1:, :-1] + sums[:, :-1, 1:] + sums[:, 1:, 1:]
 
 
 def _explained(shares: NDArray[np.integer], values: NDArray[np.float64]) -> NDArray[np.float64]:

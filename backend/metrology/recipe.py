@@ -355,6 +355,7 @@ class Annotation(Part):
     """Steers labeling only: how far each CD may be uncertain (1 sigma)."""
 
     u_max_nm: dict[str, Positive] = Field(default_factory=dict)
+    u_max_px: dict[str, Positive] = Field(default_factory=dict)  # where u_max_nm says nothing
     u_max_deg: dict[str, Positive] = Field(default_factory=dict)
 
 

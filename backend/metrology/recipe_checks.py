@@ -91,13 +91,13 @@ def _names(data: Mapping[str, Any]) -> Iterator[Mistake]:
 def _annotation(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Tolerances are for measurements that exist, in the unit of their value."""
     units = {str(rule.get("id")): unit_of(rule.get("kind")) for _, rule in _rules(data)}
-    for key, unit in (("u_max_nm", "nm"), ("u_max_deg", "deg")):
+    for key, unit in (("u_max_nm", "nm"), ("u_max_px", "nm"), ("u_max_deg", "deg")):
         for path, _ in find(data, ("annotation", key, ANY)):
             name = str(path[-1])
             if name not in units:
                 yield Mistake(path, f"there is no measurement {name}{hint(name, units)}")
             elif units[name] != unit:
-                yield Mistake(path, f"{name} is in {units[name]}, this tolerance in {unit}")
+                yield Mistake(path, f"{name} is in {units[name]}, this tolerance in {key[6:]}")
 
 
 def _labels(data: Mapping[str, Any], labels: Sequence[str] | None) -> Iterator[Mistake]:
