@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.errors import InvalidImageError
+from backend.microscope.image_files import PICTURE_SUFFIXES
 from backend.microscope.images import decode_image, to_gray
 from backend.microscope.synthetic import make_image
 
 _SHOWN_BY_BROWSERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SYNTHETIC_SEEDS = range(1, 7)
 
 
@@ -52,9 +52,9 @@ def _files(path: Path) -> list[Path]:
     """The image files of a folder, by name; a file stands for itself."""
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
-        raise InvalidImageError(f"the folder {path} holds no image: {', '.join(_SUFFIXES)}")
+        raise InvalidImageError(f"the folder {path} holds no image: {', '.join(PICTURE_SUFFIXES)}")
     return files
 
 

@@ -17,9 +17,9 @@ from backend.errors import InvalidDatasetError
 from backend.learning.dataset_legend import read_json_object, read_manifest, read_materials
 from backend.metrology.records import ModelRecord
 from backend.microscope.calibration import Calibration
+from backend.microscope.image_files import by_stem, image_files
 from backend.microscope.import_record import PICTURES, RECORDS, find_records
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dm3", ".dm4", ".emd", ".ser"}
 TRUTH, ORIGINALS = "truth", "originals"
 
 
@@ -62,7 +62,7 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
     materials = read_materials(folder / LEGEND)
     entries = read_manifest(folder / MANIFEST)
     records = find_records(originals) if originals else {}
-    native = {} if records else _by_stem(originals or folder / ORIGINALS)
+    native = {} if records else by_stem(originals or folder / ORIGINALS)
     if originals and not (records or native):
         raise InvalidDatasetError(
             f"{originals} holds neither {RECORDS}/ of an import nor images: give the folder that "
@@ -140,36 +140,10 @@ def bare_measurables(images: Sequence[Path]) -> list[Measurable]:
     return [_bare(path) for path in image_files(images)]
 
 
-def image_files(given: Sequence[Path]) -> list[Path]:
-    """The files given, and the images in the folders given; of an import folder its pictures.
-
-    Raises:
-        InvalidDatasetError: There is none, or two have the same name.
-    """
-    paths: list[Path] = []
-    for path in given:
-        folder = path / PICTURES if (path / RECORDS).is_dir() else path
-        paths += sorted(_by_stem(folder).values()) if path.is_dir() else [path]
-    if not paths:
-        raise InvalidDatasetError("there is no image: name image files, or folders with some")
-    names = [path.stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidDatasetError(f"several images are named {twice[0]}: measure them separately")
-    return paths
-
-
 def _bare(path: Path) -> Measurable:
     """An image by itself; one that was imported is the picture of another file."""
     record = _record_of(path)
     return Measurable(path.stem, path, record, picture=path if record else None)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by name; of several with one name the native format comes first."""
-    paths = [path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES]
-    ordered = sorted(paths, key=lambda path: (path.suffix.lower() in {".png", ".jpg"}, path.name))
-    return {path.stem: path for path in reversed(ordered)}
 
 
 def _record_of(picture: Path) -> Path | None:

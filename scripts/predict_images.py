@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,15 +23,14 @@ from backend.errors import RegistryError
 from backend.files import write_atomically
 from backend.learning.inference import segment_files
 from backend.learning.registry import ModelCard, Registry
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+from backend.microscope.image_files import PICTURE_SUFFIXES, image_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Segment; 0 if all images were, 1 if some were not, 2 after a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        paths = list(_image_files(options.images))
+        paths = image_files(options.images, PICTURE_SUFFIXES)
         card, registry = _chosen(options.registry, options.version)
         network = registry.load(card)
     except ValueError as error:
@@ -49,25 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_atomically(options.out / "legend.json", (json.dumps(legend, indent=1) + "\n").encode())
     print(f"{len(paths) - failed} of {len(paths)} images segmented by model {card.name}")
     return 1 if failed else 0
-
-
-def _image_files(given: Sequence[Path]) -> Iterator[Path]:
-    """The files given, and those in the folders given.
-
-    Raises:
-        ValueError: There is none, or two would be written to one file.
-    """
-    paths = []
-    for path in given:
-        inside = sorted(p for p in path.glob("*") if p.suffix.lower() in SUFFIXES)
-        paths += inside if path.is_dir() else [path]
-    if not paths:
-        raise ValueError("there is no image: name files, or folders with PNG, JPEG, TIFF or BMP")
-    names = [path.stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"several images are named {twice[0]}: segment them into several folders")
-    return iter(paths)
 
 
 def _chosen(folder: Path, version: int | None) -> tuple[ModelCard, Registry]:

@@ -40,6 +40,7 @@ FLOW = [
     "microscope.rosetta",
     "microscope.importers",
     "microscope.import_record",
+    "microscope.image_files",
     # the server
     "learning.obal",
     "learning.pixel_classifier",
@@ -141,6 +142,7 @@ FLOW = [
     "annotation.client",
     "annotation.image_sources",
     "annotation.projects",
+    "annotation.tabs",
     "annotation.dataset_files",
     "annotation.coco",
     "annotation.export",

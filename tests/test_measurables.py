@@ -10,7 +10,6 @@ from backend.errors import InvalidDatasetError, InvalidImageError
 from backend.measurables import (
     bare_measurables,
     dataset_measurables,
-    image_files,
     masked_measurables,
 )
 from backend.measuring import Setup, read_image
@@ -127,5 +126,3 @@ def test_names_must_differ(export, tmp_path):
     (tmp_path / "image 0.tif").touch()
     with pytest.raises(InvalidDatasetError, match="several images are named image 0"):
         bare_measurables([export / "images", tmp_path / "image 0.tif"])
-    with pytest.raises(InvalidDatasetError, match="there is no image"):
-        image_files([export])

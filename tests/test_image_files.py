@@ -1,0 +1,47 @@
+"""Files and folders become images, each with a name of its own."""
+
+import pytest
+
+from backend.errors import InvalidDatasetError
+from backend.microscope.image_files import PICTURE_SUFFIXES, image_files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a picture, a native file of it, another native file, and what is no image."""
+    for name in ("a.png", "a.dm3", "b.TIF", "c.emd", "c_1.emi", "notes.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(paths):
+    """Their names, in order."""
+    return [path.name for path in paths]
+
+
+def test_the_native_format_comes_first(folder):
+    """The picture of the same name says less."""
+    assert names(image_files([folder])) == ["a.dm3", "b.TIF", "c.emd"]
+
+
+def test_formats_that_cannot_be_read_do_not_count(folder):
+    """In a folder; one that is named is tried."""
+    assert names(image_files([folder], PICTURE_SUFFIXES)) == ["a.png", "b.TIF"]
+    assert names(image_files([folder / "c.emd"], PICTURE_SUFFIXES)) == ["c.emd"]
+
+
+def test_of_an_import_its_pictures_are_taken(tmp_path):
+    """The folder of records marks one."""
+    for part in ("pictures", "records"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "pictures" / "a-1.png").touch()
+    (tmp_path / "plot.png").touch()
+    assert names(image_files([tmp_path])) == ["a-1.png"]
+
+
+def test_names_must_differ(folder):
+    """Results go by them; nothing at all is a mistake as well."""
+    with pytest.raises(InvalidDatasetError, match="several images are named b"):
+        image_files([folder, folder / "b.TIF"])
+    with pytest.raises(InvalidDatasetError, match=r"there is no image: .*\.png"):
+        image_files([])
