@@ -20,6 +20,7 @@ from pathlib import Path
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import connect_backend, ensure_project, import_image
+from backend.annotation.tabs import ensure_tabs
 from backend.demo_images import DemoImage, read_images, synthetic_images
 from backend.demo_servers import Keys, backend_server, label_studio, load_keys, say
 from backend.processes import ServerError, check_port, free_port
@@ -97,6 +98,7 @@ def run_demo(options: DemoOptions, stop: threading.Event) -> None:
         client = stack.enter_context(LabelStudioClient(url, keys.token, timeout_s=60.0))
         project_id = prepare_project(client, materials, images, options.folder)
         connect_backend(client, project_id, backend)
+        ensure_tabs(client, project_id)
         address = f"{url}/projects/{project_id}/data"
         synthetic = first and not options.images
         say(_welcome(address, keys, options.folder, synthetic=synthetic))

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import parse_label_config
 from backend.annotation.projects import BackendAddress, connect_backend
+from backend.annotation.tabs import ensure_tabs
 from backend.errors import LabelStudioError
 from backend.settings import Settings
 
@@ -58,6 +59,7 @@ def _connect(settings: Settings, project_id: int, url: str) -> tuple[str, ...]:
                 raise
             advice = f"Label Studio refuses the address {url}: start Label Studio with {SWITCHES}"
             raise LabelStudioError(advice) from None
+        ensure_tabs(client, project_id)
     return materials
 
 

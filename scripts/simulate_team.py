@@ -23,6 +23,7 @@ from backend.annotation.projects import (
     ensure_project,
     import_image,
 )
+from backend.annotation.tabs import ensure_tabs
 from backend.demo_images import as_png
 from backend.demo_servers import backend_server, label_studio, load_keys
 from backend.microscope.equipment import EquipmentName
@@ -61,6 +62,7 @@ def play(
     materials = images[0].materials
     project, is_new = ensure_project(client, options.title, write_label_config(materials))
     connect_backend(client, project, backend)
+    ensure_tabs(client, project)
     if is_new:
         for number, image in enumerate(images):
             import_image(client, project, f"{number:03}.png", as_png(image.image))

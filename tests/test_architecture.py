@@ -143,6 +143,7 @@ FLOW = [
     "annotation.image_sources",
     "annotation.projects",
     "annotation.tabs",
+    "annotation.tabs",
     "annotation.dataset_files",
     "annotation.coco",
     "annotation.export",

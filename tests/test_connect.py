@@ -9,6 +9,7 @@ import pytest
 from loopback import Answer
 
 from backend.annotation.label_config import write_label_config
+from backend.annotation.tabs import PROGRESS, TO_DO
 from scripts.connect import main
 
 
@@ -24,6 +25,8 @@ def servers(loopback, monkeypatch):
     webhook = {"id": 9, "url": f"{loopback.url}/webhook"}
     loopback.answer("GET", "/api/webhooks/", Answer([webhook]))
     loopback.answer("PATCH", "/api/webhooks/9/", Answer(webhook))
+    loopback.answer("GET", "/api/dm/views/", Answer([]))
+    loopback.answer("POST", "/api/dm/views/", Answer({"id": 1, "project": 3}, status=201))
     monkeypatch.setenv("LABEL_STUDIO_URL", loopback.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0123456789abcdef")
     monkeypatch.setenv("BASIC_AUTH_USER", "ls")
@@ -35,7 +38,8 @@ def test_backend_is_connected_with_the_password_of_its_settings(servers, capsys)
     """The user learns which project with which materials was connected."""
     assert main(["3", "--backend-url", f"{servers.url}/"]) == 0
 
-    (created,) = [request.json() for request in servers.requests if request.method == "POST"]
+    created, *tabs = [request.json() for request in servers.requests if request.method == "POST"]
+    assert [tab["data"]["title"] for tab in tabs] == [TO_DO, PROGRESS]
     assert (created["url"], created["project"]) == (servers.url, 3)
     assert (created["basic_auth_user"], created["basic_auth_pass"]) == ("ls", "secret")
     assert capsys.readouterr().out == "Project 3 is connected, with Si, Oxide\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from backend.annotation.tasks import Json
@@ -41,3 +41,9 @@ class TaskColumns:
 def state_column(state: State) -> Json:
     """The state alone, as key of a task's data."""
     return {f"{_PREFIX}state": state}
+
+
+COLUMNS = tuple(_PREFIX + field.name for field in fields(TaskColumns))
+"""Keys of a task's data that are ours."""
+NUMBERS = tuple(_PREFIX + name for name in ("uncertainty", "turns", "strokes"))
+"""Those that are ordered and filtered as numbers."""
