@@ -76,6 +76,11 @@ class LatestOnly:
             replaced.future.cancel()
         return job.future
 
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether there is work that is not for idle moments."""
+        return bool(self._waiting)
+
     def close(self, timeout_s: float = 10) -> None:
         """Cancel what waits, and let the job that runs finish, within `timeout_s`."""
         with self._changed:

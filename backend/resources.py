@@ -78,7 +78,8 @@ class Resources:
             stored = StoredPrediction(nothing, np.ones((1, 1), np.float32), (_WHOLE_IMAGE,))
         if stored is None:
             return self.answer(task.id, [], 0)
-        results = to_results(stored.label_map, stored.spots, config, notice=notice)
+        notes = (*((notice,) if notice else ()), *stored.notes)
+        results = to_results(stored.label_map, stored.spots, config, notes=notes)
         return self.answer(task.id, results, stored.score)
 
     def key(self, task: Task, config: LabelConfig) -> str:

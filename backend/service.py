@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,6 +34,7 @@ from backend.annotation.tasks import (
     parse_task,
 )
 from backend.arrays import UNLABELED, LabelMap
+from backend.cd_guidance import CDGuidance, Drawn, read_cd_recipe
 from backend.errors import InvalidTaskError, LabelStudioError
 from backend.feature_cache import FeatureCache
 from backend.guide_cache import GuideCache
@@ -45,7 +46,7 @@ from backend.microscope.images import decode_image
 from backend.resources import VERSION_PREFIX, Resources, log_failure, to_store
 from backend.settings import Settings
 from backend.shared_predictions import SharedPredictions
-from backend.store import GuideStore, Turn
+from backend.store import GuideStore, StoredPrediction, Turn
 from backend.training_process import TrainingProcess, TrainingStatus
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ OPINION_STEPS = 10
 """After so many the network is asked for its opinion, which joins the answers from then on."""
 
 _LEARNING_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
-_KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "TASKS_CREATED",
-                 "TASKS_DELETED"}  # fmt: skip
+_KNOWN_EVENTS = {"ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED", "TASKS_DELETED"}
 
 _TAKEN_OVER = "A newer request took over: ask again."
 _STILL_TRAINING = "Still training: ask again in a moment."
@@ -73,7 +73,7 @@ class Outcome:
     """What one training gave."""
 
     prediction: Prediction
-    score: float  # confidence of the whole, 0 to 1
+    stored: StoredPrediction  # what is kept of it: its boxes are those to be shown
 
 
 class GuideService:
@@ -91,7 +91,11 @@ class GuideService:
             settings: Timeouts, limits and folders.
             client: The Label Studio it works for.
             make_guide: Makes the guide of an image, called like `Guide`.
+
+        Raises:
+            ValueError: The CD recipe of the settings cannot be used.
         """
+        recipe = read_cd_recipe(settings.cd_recipe)
         self._settings = settings
         self._client = client
         self._store = GuideStore(settings.model_dir)
@@ -105,6 +109,7 @@ class GuideService:
             PublishedModel(Registry(settings.registry)),
             make_guide,
         )
+        self._cds = CDGuidance(self._resources, recipe, settings.cd_timeout_s)
         self._shared = SharedPredictions(self._resources)
         self._training = TrainingProcess(settings.model_dir)
         self._guides = GuideCache(settings.guide_cache_mb * 1e6, self._let_go)
@@ -131,6 +136,12 @@ class GuideService:
             InvalidLabelConfigError: It names the controls that are missing.
         """
         parse_label_config(label_config)
+
+    def project_opened(self, project: str) -> None:
+        """Bring a project up to date in the background; named as Label Studio does: "3.17953"."""
+        number = project.partition(".")[0]
+        if number.isdecimal():
+            self._shared.keep_up(int(number))
 
     def predict(self, tasks: Sequence[Json], label_config: str, context: object) -> list[Json]:
         """Answer a `/predict`: train and answer if a prompt was drawn, else tell what is known.
@@ -177,6 +188,14 @@ class GuideService:
         if event == "START_TRAINING":
             project_id = _id_in(body, "project")
             return self._jobs.submit("training", lambda: self._start_training(project_id))
+        if event == "TASKS_CREATED":  # else they would come last in the order by uncertainty
+            new_in = _id_in(body, "project")
+            self._resources.when_idle(
+                ("created", new_in),
+                lambda: self._shared.renew(new_in, only_new=True),
+                f"new tasks of project {new_in} have no predictions",
+            )
+            return None
         if event not in _LEARNING_EVENTS:
             known = "nothing to do" if event in _KNOWN_EVENTS else "unknown event, ignored"
             logger.info("webhook %s: %s", event, known)
@@ -313,24 +332,33 @@ class GuideService:
             raise InvalidTaskError(f"task {task.id}: its strokes were {_DRAWN_ELSEWHERE}")
         key = self._resources.key(task, config)
         prediction = guide.update(scribbles)
-        stored = to_store(prediction, guide.shared)
+        drawn = Drawn(task, config, scribbles)
+        guidance = self._cds.now(drawn, prediction)
+        stored = replace(
+            to_store(prediction, guide.shared), spots=guidance.spots, notes=guidance.notes
+        )
         drawn_px = int(np.count_nonzero(scribbles != UNLABELED))
         self._store.save_prediction(key, stored)
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         turn = Turn(task.id, at, strokes, drawn_px, 1 - stored.score, self._resources.model_version)
         turns = self._store.record_turn(key, turn)
-        columns = TaskColumns("scribbled", turn.model, turn.uncertainty, turns, strokes)
+        columns = TaskColumns(
+            "scribbled", turn.model, turn.uncertainty, turns, strokes, *guidance.told
+        )
         self._resources.show_when_idle(task.id, columns)
+        if guidance.is_late:
+            self._cds.when_idle(drawn, prediction)
         if guide.can_learn:
-            self._train_when_idle(key, TRAINING_STEPS)
+            self._train_when_idle(drawn, TRAINING_STEPS)
         logger.info(
             "task %d, turn %d: %d strokes, %d px are drawn, mean uncertainty %.3f",
             task.id, turns, strokes, drawn_px, turn.uncertainty,
         )  # fmt: skip
-        return Outcome(prediction, stored.score)
+        return Outcome(prediction, stored)
 
-    def _train_when_idle(self, key: str, steps: int) -> None:
+    def _train_when_idle(self, drawn: Drawn, steps: int) -> None:
         """Go on training between two asks, in rounds; the next answer is the better for it."""
+        key = self._resources.key(drawn.task, drawn.config)
 
         def train() -> None:
             guide = self._guides.get(key)  # a job that held it would keep it in memory
@@ -339,10 +367,12 @@ class GuideService:
             guide.train(min(ROUND_STEPS, steps))
             left = steps - ROUND_STEPS
             if left <= 0 or left % OPINION_STEPS == 0:
-                self._store.save_prediction(key, to_store(guide.predict(), guide.shared))
+                prediction = guide.predict()
+                self._store.save_prediction(key, to_store(prediction, guide.shared))
+                self._cds.when_idle(drawn, prediction)
             self._guides.keep(key, guide)
             if left > 0:
-                self._train_when_idle(key, left)
+                self._train_when_idle(drawn, left)
             else:
                 guide.save(self._store.guide_path(key))
 
@@ -392,17 +422,17 @@ class GuideService:
     def _answer_turn(
         self, task_id: int, config: LabelConfig, turn: Outcome, notice: str = ""
     ) -> Json:
-        prediction = turn.prediction
+        prediction, stored = turn.prediction, turn.stored
         if (prediction.label_map == UNLABELED).all():
             notice = notice or "Paint a stroke in at least two materials, then ask again."
         results = to_results(
             prediction.label_map,
-            prediction.spots,
+            stored.spots,
             config,
             probabilities=prediction.probabilities,
-            notice=notice,
+            notes=(*((notice,) if notice else ()), *stored.notes),
         )
-        return self._resources.answer(task_id, results, turn.score)
+        return self._resources.answer(task_id, results, stored.score)
 
     def _answer_known(self, body: Json, config: LabelConfig, deadline: float) -> Json:
         """Answer one task of a batch; one that cannot be read must not cost the others theirs."""

@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     """Memory for the guides of open tasks; the one used last is always kept."""
     feature_cache_mb: float = Field(default=1000, ge=0)
     """Disk space for the features of images; 13 MB for 1024 x 1024 px."""
+    cd_recipe: Path | None = None
+    """CD recipe by which boxes are ranked and CDs are reported while annotating; unset: none.
+
+    A project needs the materials it names, and a task `pixel_size_nm` for nanometres.
+    """
+    cd_timeout_s: float = Field(default=2, ge=0)
+    """How long an answer waits for its CDs; later ones replace its boxes when nobody waits."""
 
     train_steps: int = Field(default=0, ge=0)
     """Of each training of the shared model; 0: by the number of images."""

@@ -43,6 +43,8 @@ class StoredPrediction:
     spots: tuple[Spot, ...]
     model: str = ""
     """The shared model that had a part in it, if one had."""
+    notes: tuple[str, ...] = ()
+    """Where the CDs stand, in sentences."""
 
     @property
     def score(self) -> float:
@@ -139,6 +141,7 @@ class GuideStore:
             uncertainty=np.round(prediction.uncertainty * 255).astype(np.uint8),
             spots=np.array(json.dumps(spots)),
             model=np.array(prediction.model),
+            notes=np.array(json.dumps(prediction.notes)),
         )
         write_atomically(self._tasks / key / "prediction.npz", buffer.getvalue())
 
@@ -238,6 +241,7 @@ def _decode_prediction(content: bytes) -> StoredPrediction:
                 arrays["uncertainty"].astype(np.float32) / 255,
                 tuple(Spot(**spot) for spot in json.loads(str(arrays["spots"]))),
                 str(arrays["model"]) if "model" in arrays else "",
+                tuple(json.loads(str(arrays["notes"]))) if "notes" in arrays else (),
             )
     except UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

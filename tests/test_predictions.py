@@ -129,7 +129,7 @@ def test_mask_has_its_mean_confidence():
 @pytest.mark.parametrize("spots", [[], [SPOT]])
 def test_notice_is_written_once(spots):
     """At the first box, or at the first mask if there is none."""
-    results = to_results(HALVES, spots, CONFIG, notice="late strokes are missing")
+    results = to_results(HALVES, spots, CONFIG, notes=["late strokes are missing"])
 
     told = [result for result in results if "late strokes are missing" in str(result.get("meta"))]
     assert [result["from_name"] for result in told] == ["uncertain" if spots else "seg"]
@@ -139,7 +139,7 @@ def test_nothing_known_gives_no_results():
     """An empty answer, never an error."""
     unknown = np.full((5, 5), UNLABELED, dtype=np.uint8)
 
-    assert to_results(unknown, [], CONFIG, notice="no scribbles yet") == []
+    assert to_results(unknown, [], CONFIG, notes=["no scribbles yet"]) == []
 
 
 def test_every_answer_has_fresh_ids():

@@ -24,6 +24,8 @@ VARIABLES = {
     "ANSWER_TIMEOUT_S": ("2.5", 2.5),
     "GUIDE_CACHE_MB": ("0", 0),
     "FEATURE_CACHE_MB": ("0", 0),
+    "CD_RECIPE": ("/recipes/gate.yaml", Path("/recipes/gate.yaml")),
+    "CD_TIMEOUT_S": ("0", 0),
     "TRAIN_STEPS": ("30", 30),
     "TRAIN_FOLDS": ("5", 5),
     "TRAIN_CROP_PX": ("128", 128),

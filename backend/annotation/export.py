@@ -33,7 +33,9 @@ from backend.errors import (
     InvalidTaskError,
     LabelStudioError,
 )
+from backend.microscope.calibration import Calibration
 from backend.microscope.images import decode_image, gray_png
+from backend.microscope.scale import PLAUSIBLE_NM_PER_PX
 
 SentLookup: TypeAlias = Callable[[int, Collection[str]], Mapping[str, SentRegion]]
 Kind: TypeAlias = Literal["added", "updated", "kept", "removed", "skipped"]
@@ -255,6 +257,19 @@ def _pixel_size_nm(data: Mapping[str, Any]) -> tuple[float | None, tuple[str, ..
     if math.isfinite(size_nm) and size_nm > 0:
         return size_nm, ()
     return None, (f"{PIXEL_SIZE_KEY} of the task is {str(told)[:80]!r}: it is no length in nm",)
+
+
+def task_scale(data: Mapping[str, Any]) -> tuple[Calibration | None, tuple[str, ...]]:
+    """The pixel size that a task's data carries, also one that differs in x and y; what is odd."""
+    size_nm, doubts = _pixel_size_nm(data)
+    pair = data.get("pixel_size_x_nm"), data.get("pixel_size_y_nm")
+    x_nm, y_nm = pair if size_nm is None and not doubts else (size_nm, size_nm)
+    if not (isinstance(x_nm, float) and isinstance(y_nm, float)):
+        return None, doubts
+    low, high = PLAUSIBLE_NM_PER_PX
+    if not all(low <= side <= high for side in (x_nm, y_nm)):
+        return None, (f"a pixel of {x_nm:g} x {y_nm:g} nm is not plausible: pixels are told",)
+    return Calibration(x_nm, y_nm, "manual", detail=PIXEL_SIZE_KEY), ()
 
 
 def _text(data: Mapping[str, Any], key: str) -> str | None:

@@ -26,7 +26,7 @@ def to_results(
     config: LabelConfig,
     *,
     probabilities: Probabilities | None = None,
-    notice: str = "",
+    notes: Sequence[str] = (),
 ) -> list[Json]:
     """Write a prediction as Label Studio's results.
 
@@ -35,7 +35,7 @@ def to_results(
         spots: Where to scribble next, most uncertain first.
         config: Names the materials.
         probabilities: Gives each mask its mean confidence as score. Shape (C, H, W).
-        notice: Something the annotator should read, written at the first box, or at the first
+        notes: Sentences that the annotator should read, written at the first box, or at the first
             mask if there is no box.
 
     Returns:
@@ -48,10 +48,10 @@ def to_results(
         for index in np.unique(shown[shown != UNLABELED]).tolist()
     ]
     boxes = [_box_result(spot, rank, label_map.shape) for rank, spot in enumerate(spots, start=1)]
-    if notice:
+    if notes:
         for result in (boxes or masks)[:1]:
             texts = result.setdefault("meta", {}).setdefault("text", [])
-            texts.append(notice)
+            texts.extend(notes)
     return masks + boxes
 
 

@@ -25,6 +25,10 @@ class TaskColumns:
     """Answers so far."""
     strokes: int = 0
     """Drawn at the last turn."""
+    cds: str | None = None
+    """How many CDs are within their tolerance, "11/12"; None: no recipe asks for any."""
+    cd_report: str | None = None
+    """Each CD with its value and uncertainty."""
 
     def as_data(self) -> Json:
         """As keys of a task's data; an unknown uncertainty is left out.
@@ -36,6 +40,16 @@ class TaskColumns:
         rounded = None if self.uncertainty is None else round(self.uncertainty, 4)
         columns = {**asdict(self), "uncertainty": rounded}
         return {_PREFIX + name: value for name, value in columns.items() if value is not None}
+
+
+def cd_columns(cds: str | None, cd_report: str | None) -> Json:
+    """What is known of the CDs alone, as keys of a task's data.
+
+    Example:
+        >>> cd_columns("1/1", "width of gate 0: 22.10 ± 0.20 nm, within 0.5")["guide_cds"]
+        '1/1'
+    """
+    return {f"{_PREFIX}cds": cds, f"{_PREFIX}cd_report": cd_report}
 
 
 def state_column(state: State) -> Json:

@@ -1,0 +1,168 @@
+"""Boxes ranked by how much they move the CDs of a recipe, and what is told of the CDs.
+
+An answer waits for them only so long. What takes longer is measured when nobody waits, and then
+replaces the boxes of what is stored, and what the Data Manager shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.annotation.export import task_scale
+from backend.annotation.label_config import LabelConfig
+from backend.annotation.task_columns import cd_columns
+from backend.annotation.tasks import Task
+from backend.arrays import UNLABELED, LabelMap
+from backend.errors import RecipeError
+from backend.learning.guide import Prediction
+from backend.learning.spots import MAX_SPOTS, Spot
+from backend.metrology.cd_draws import Gauge, ReportStoppedError
+from backend.metrology.cd_spots import AUDIT, CDReport, report_cds
+from backend.metrology.cd_statements import count_within, state_report
+from backend.metrology.recipe import Recipe
+from backend.metrology.recipe_file import load_recipe
+from backend.resources import Resources
+
+logger = logging.getLogger(__name__)
+
+LATE = "The CDs take longer to measure: boxes are by doubt until the task is opened again."
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Where to scribble next, and what is told of the CDs."""
+
+    spots: tuple[Spot, ...]
+    notes: tuple[str, ...] = ()
+    cds: str | None = None  # how many are within their tolerance; None: nobody asked
+    is_late: bool = False  # the CDs are not measured yet
+
+    @property
+    def told(self) -> tuple[str | None, str | None]:
+        """What the Data Manager shows: how many are within tolerance, and each CD."""
+        return self.cds, None if self.cds is None else "; ".join(self.notes)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn on the image of a task."""
+
+    task: Task
+    config: LabelConfig
+    scribbles: LabelMap  # (H, W)
+
+
+def read_cd_recipe(path: Path | None) -> Recipe | None:
+    """Read the recipe of the setting CD_RECIPE.
+
+    Raises:
+        ValueError: It cannot be read; says why.
+    """
+    if path is None:
+        return None
+    try:
+        return load_recipe(path)
+    except OSError as error:
+        raise ValueError(f"CD_RECIPE: {path} cannot be read: {error.strerror or error}") from None
+    except RecipeError as error:
+        raise ValueError(f"CD_RECIPE cannot be used: {error}") from None
+
+
+class CDGuidance:
+    """Ranks boxes by the CDs of one recipe; without one they stay ranked by doubt."""
+
+    def __init__(self, resources: Resources, recipe: Recipe | None, timeout_s: float) -> None:
+        """Take what the process has, and how long an answer may wait."""
+        self._resources = resources
+        self._recipe = recipe
+        self._timeout_s = timeout_s
+
+    def now(self, drawn: Drawn, prediction: Prediction) -> Guidance:
+        """Rank the boxes of an answer that somebody waits for."""
+        deadline = time.monotonic() + self._timeout_s
+        return self._guide(drawn, prediction, lambda: time.monotonic() < deadline)
+
+    def when_idle(self, drawn: Drawn, prediction: Prediction) -> None:
+        """Rank the boxes of what is stored, once nobody waits; again after being interrupted."""
+        if self._recipe is None:
+            return
+
+        def measure() -> None:
+            guidance = self._guide(
+                drawn, prediction, lambda: not self._resources.jobs.somebody_waits
+            )
+            if guidance.is_late:
+                self.when_idle(drawn, prediction)
+            else:
+                self._replace(drawn, prediction.label_map, guidance)
+
+        task_id = drawn.task.id
+        self._resources.when_idle(
+            ("cds", task_id), measure, f"task {task_id}: its CDs were not measured"
+        )
+
+    def _replace(self, drawn: Drawn, label_map: LabelMap, guidance: Guidance) -> None:
+        """Put boxes and notes into what is stored, unless it is another answer by now."""
+        key = self._resources.key(drawn.task, drawn.config)
+        stored = self._resources.store.load_prediction(key)
+        if stored is None or not np.array_equal(stored.label_map, label_map):
+            return
+        ranked = replace(stored, spots=guidance.spots, notes=guidance.notes)
+        self._resources.store.save_prediction(key, ranked)
+        task_id, columns = drawn.task.id, cd_columns(*guidance.told)
+        self._resources.when_idle(
+            ("cd columns", task_id),
+            lambda: self._resources.client.show_in_task(task_id, columns),
+            f"task {task_id}: its CDs are not up to date in the Data Manager",
+        )
+
+    def _guide(
+        self, drawn: Drawn, prediction: Prediction, may_go_on: Callable[[], bool]
+    ) -> Guidance:
+        materials = drawn.config.materials
+        ordinary = Guidance(prediction.spots)
+        if self._recipe is None or (prediction.label_map == UNLABELED).all():
+            return ordinary
+        unknown = sorted(set(self._recipe.materials.values()) - set(materials))
+        if unknown:
+            return self._refusal(
+                drawn,
+                prediction,
+                f"the project has no {', '.join(unknown)}, which its materials name",
+            )
+        scale, doubts = task_scale(drawn.task.data)
+        gauge = Gauge(materials, self._recipe, scale, may_go_on)
+        try:
+            report = report_cds(prediction.probabilities, drawn.scribbles, gauge)
+        except ReportStoppedError:
+            return replace(ordinary, notes=(LATE,), cds="not yet", is_late=True)
+        except ValueError as error:
+            return self._refusal(drawn, prediction, str(error))
+        if all(state.cd.value is None for state in report.cds) and scale is None:
+            return self._refusal(
+                drawn, prediction, "nothing can be measured, and no pixel size is known"
+            )
+        notes = (*doubts, *state_report(report, gauge))
+        return Guidance(_filled(report, prediction.spots), notes, count_within(report))
+
+    def _refusal(self, drawn: Drawn, prediction: Prediction, why: str) -> Guidance:
+        """Ordinary boxes, and in log and answer why."""
+        name = self._recipe.name if self._recipe else ""
+        sentence = f"the recipe {name} gives no CDs here, boxes are ranked by doubt: {why}"
+        logger.warning("task %d: %s", drawn.task.id, sentence)
+        return Guidance(prediction.spots, (sentence,), "none")
+
+
+def _filled(report: CDReport, doubtful: tuple[Spot, ...]) -> tuple[Spot, ...]:
+    """The boxes that move CDs; where none does and CDs are still open, those in doubt instead."""
+    audits = tuple(spot for spot in report.spots if spot.reason.startswith(AUDIT))
+    ranked = report.spots[: len(report.spots) - len(audits)]
+    if not ranked and not report.is_settled:
+        ranked = doubtful[: MAX_SPOTS - len(audits)]
+    return (*ranked, *audits)
