@@ -2,7 +2,9 @@
 
     python scripts/make_synthetic.py FOLDER --module gate --equipment A B --count 10
 
-FOLDER gets images/, masks/, truth/ and, for microscopes that write TIFF, originals/.
+FOLDER gets images/, masks/, truth/, for microscopes that write TIFF originals/, and legend.json
+with the materials. The modules have other materials: with both in one folder there is no legend,
+and no model should learn from it.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+from backend.files import write_atomically
+from backend.learning.dataset_legend import LEGEND, legend_json
 from backend.microscope.devices import Module
 from backend.microscope.equipment import EquipmentName
 from backend.microscope.synthetic import make_image
-from backend.microscope.synthetic_files import save_image
+from backend.microscope.synthetic_files import COLORS, folder_materials, save_image
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,15 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(options.first_seed, options.first_seed + options.count)
     kinds = list(product(options.module, options.equipment, seeds))
     try:
+        folder_materials(options.folder)  # else images of others would get our legend
         for module, equipment, seed in kinds:
             image = make_image(module, equipment, seed, (options.height, options.width))
             image = image.without_databar() if options.crop else image
             save_image(image, options.folder, f"{module}_{equipment}_{seed:04d}")
+        told = _write_legend(options.folder)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(kinds)} images in {options.folder}")
+    print(f"{len(kinds)} images in {options.folder}, {told}")
     return 0
+
+
+def _write_legend(folder: Path) -> str:
+    """Name the materials of the masks if all images share them; say what was done."""
+    path, materials = folder / LEGEND, folder_materials(folder)
+    if not materials:
+        path.unlink(missing_ok=True)
+        return f"no {LEGEND}: classes of one module are other materials than those of the other"
+    colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
+    write_atomically(path, legend_json(materials, colors))
+    return f"{LEGEND}: {', '.join(materials)}"
 
 
 def _parser() -> argparse.ArgumentParser:

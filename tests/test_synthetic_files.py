@@ -10,6 +10,8 @@ import tifffile
 from PIL import Image
 
 from backend.arrays import UNLABELED
+from backend.learning.segmentation_data import read_training_data
+from backend.measurables import dataset_measurables, masked_measurables
 from backend.microscope.synthetic import make_image
 from backend.microscope.synthetic_files import save_image
 from scripts.make_synthetic import main
@@ -81,6 +83,48 @@ def test_script_writes_the_images_asked_for(tmp_path, capsys):
     assert names == ["gate_B_0000.png", "gate_B_0001.png"]
     assert UNLABELED not in read_mask(tmp_path / "masks" / names[0])
     assert "2 images" in capsys.readouterr().out
+
+
+def test_a_folder_can_be_learned_from_and_measured(tmp_path, capsys):
+    """The legend names the materials of one module: models and recipes know them by name."""
+    options = "--module gate --equipment A --count 2 --height 128 --width 128"
+
+    assert main([str(tmp_path), *options.split()]) == 0
+
+    materials = ("Si", "Oxide", "Nitride", "Metal")
+    assert "legend.json: Si, Oxide, Nitride, Metal" in capsys.readouterr().out
+    assert read_training_data(tmp_path).materials == materials
+    found = dataset_measurables(tmp_path)
+    assert {one.materials for one in found} == {materials}
+    assert [one.image.name for one in found] == ["gate_A_0000.tif", "gate_A_0001.tif"]
+    masked = masked_measurables([tmp_path / "images"], tmp_path / "masks")
+    assert {one.materials for one in masked} == {materials}
+
+
+def test_two_modules_in_a_folder_have_no_legend(tmp_path, capsys):
+    """Class 1 is oxide in one and liner in the other; each image still has its own names."""
+    size = ["--equipment", "C", "--count", "1", "--height", "128", "--width", "128"]
+    assert main([str(tmp_path), "--module", "gate", *size]) == 0
+    assert (tmp_path / "legend.json").exists()
+
+    assert main([str(tmp_path), "--module", "active", *size]) == 0
+
+    assert "no legend.json" in capsys.readouterr().out
+    assert not (tmp_path / "legend.json").exists()
+    active, gate = dataset_measurables(tmp_path)
+    assert (active.materials[1], gate.materials[1]) == ("Liner", "Oxide")
+
+
+def test_images_of_others_get_no_legend_of_ours(tmp_path, capsys):
+    """Their classes mean something else; nothing is written beside them."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "task-3.png").touch()
+    (tmp_path / "legend.json").write_text("{}")
+
+    assert main([str(tmp_path), "--count", "1"]) == 1
+
+    assert "images of another origin, task-3 for one" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "legend.json"]
 
 
 def test_script_says_what_is_wrong(tmp_path, capsys):

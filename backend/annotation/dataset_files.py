@@ -23,15 +23,18 @@ from typing import Any, Literal, TypeAlias
 
 from PIL import ImageColor
 
-from backend.arrays import UNLABELED, LabelMap
+from backend.arrays import LabelMap
 from backend.errors import InvalidDatasetError
 from backend.files import write_atomically
+from backend.learning.dataset_legend import LEGEND as LEGEND  # for others
+from backend.learning.dataset_legend import MANIFEST as MANIFEST
+from backend.learning.dataset_legend import legend_json
 from backend.microscope.images import palette_image
 
 Json: TypeAlias = dict[str, Any]
 Change: TypeAlias = Literal["added", "updated", "kept"]
 
-LEGEND, MANIFEST, IMAGES, MASKS = "legend.json", "manifest.json", "images", "masks"
+IMAGES, MASKS = "images", "masks"
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Dataset:
         new_mask = not _holds(self.path(MASKS, name), mask)
         if new_image and new_mask:  # else the old image would stand beside the new mask
             self.path(IMAGES, name).unlink(missing_ok=True)
-        self._write(LEGEND, _legend_json(self.legend))
+        self._write(LEGEND, legend_json(self.legend.materials, self.legend.colors))
         self._write(f"{MASKS}/{name}.png", mask)
         self._write(f"{IMAGES}/{name}.png", image)
         return new_image or new_mask
@@ -192,11 +195,6 @@ def _holds(path: Path, content: bytes) -> bool:
 
 def _to_json(fields: Json) -> bytes:
     return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _legend_json(legend: Legend) -> bytes:
-    colors = dict(zip(legend.materials, legend.colors, strict=True))
-    return _to_json({"materials": legend.materials, "ignore_index": UNLABELED, "colors": colors})
 
 
 def _kept_legend(folder: Path) -> Legend | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def read_materials(path: Path) -> tuple[str, ...]:
             "the class is unknown"
         )
     return tuple(names)
+
+
+def legend_json(materials: Sequence[str], colors: Sequence[str]) -> bytes:
+    """A legend of masks: materials in the order of their classes, a color "#rrggbb" for each."""
+    fields = {
+        "materials": list(materials),
+        "ignore_index": UNLABELED,
+        "colors": dict(zip(materials, colors, strict=True)),
+    }
+    return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:

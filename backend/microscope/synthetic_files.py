@@ -36,6 +36,23 @@ def save_image(image: SyntheticImage, folder: Path, name: str) -> None:
     _save_original(image, folder / "originals", name)
 
 
+def folder_materials(folder: Path) -> tuple[str, ...]:
+    """Materials that all images of a folder share, class by class; none where modules differ.
+
+    Raises:
+        ValueError: The folder holds images that nobody drew.
+    """
+    names = sorted(path.stem for path in (folder / "images").glob("*.png"))
+    paths = [folder / "truth" / f"{name}.json" for name in names]
+    lost = [path.stem for path in paths if not path.exists()]
+    if lost:
+        raise ValueError(
+            f"{folder} holds images of another origin, {lost[0]} for one: give another folder"
+        )
+    found = {tuple(json.loads(path.read_text(encoding="utf-8"))["materials"]) for path in paths}
+    return found.pop() if len(found) == 1 else ()
+
+
 def display_image(image: SyntheticImage) -> NDArray[np.uint8]:
     """The picture an annotator sees: (H, W) in 8 bits, stretched if the original has 16."""
     if image.image.dtype == np.uint8:
