@@ -37,10 +37,7 @@ def state_report(report: CDReport, gauge: Gauge) -> Iterator[str]:
 
 
 def _state(state: UncertainCD, gauge: Gauge) -> str:
-    """Where one CD stands.
-
-    What is "not steady" is missing in some of the label maps that could be true.
-    """
+    """Where one CD stands; one that is not steady is missing in some of what could be true."""
     cd = state.cd
     if cd.value is None:
         why = ", ".join(cd.flags) or cd.status
@@ -48,8 +45,8 @@ def _state(state: UncertainCD, gauge: Gauge) -> str:
     scale, unit = gauge.shown_in(cd)
     u = "?" if state.u is None else f"{state.u * scale:.2f}"
     value = f"{name_of(cd)}: {cd.value * scale:.2f} ± {u} {unit}".rstrip()
-    steady = "" if state.seen_share >= STEADY_SHARE else ", not steady"
+    steady = "" if state.seen_share >= STEADY_SHARE else ", but not steady"
     if state.u_max is None:
         return f"{value}, no tolerance{steady}"
-    verdict = "within" if state.is_within else "not within"
+    verdict = "within" if state.u is not None and state.u <= state.u_max else "not within"
     return f"{value}, {verdict} {state.u_max * scale:.2g}{steady}"
