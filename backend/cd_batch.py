@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,9 +101,23 @@ def check_batch(measurables: Iterable[Measurable], setup: Setup) -> Iterator[str
             told.add(size)
 
 
-def process_pool(processes: int) -> Executor:
-    """Fresh processes: a forked one would inherit the locks of a network's threads."""
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+@contextmanager
+def process_pool(processes: int) -> Iterator[Executor]:
+    """Fresh processes: a forked one would inherit the locks of a network's threads.
+
+    Ctrl-C reaches them too; they leave it to us, who let them finish what they have begun.
+    """
+    pool = ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_leave_ctrl_c
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def store_all(

@@ -4,20 +4,29 @@
 
 Draws a synthetic gate of each size and measures it by the shipped gate recipe and by five of its
 measurements on the left half, 12 rows; once on the labels alone, once on the gray values too.
+
+    python scripts/benchmark_measuring.py --images 100 1000 --processes 1 2
+
+Measures as many images instead, by `measure_cds.py` and the shipped recipe into a new database, and
+tells images a second, start included, and the peak memory of all its processes (Linux only).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 
 from backend.benchmark_table import Row, format_table, medians, timed
+from backend.learning.dataset_legend import legend_json
 from backend.metrology.database import open_database, write_run
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
@@ -26,8 +35,13 @@ from backend.metrology.records import ImageRecord, Run, RunSource
 from backend.metrology.results import Tier
 from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
+from backend.microscope.devices import MATERIALS
 from backend.microscope.synthetic import make_image
+from backend.microscope.synthetic_files import save_image
 
+MEASURE = Path(__file__).with_name("measure_cds.py")
+DIFFERENT = 4  # images that are drawn
+SAMPLED_S = 0.2
 RECIPE = Path(__file__).parents[1] / "backend/metrology/recipes/dram_gate.yaml"
 FEW = {"gate_tcd", "gate_mcd", "gate_h", "gate_swa", "gate_ar"}
 TIERS: tuple[Tier, ...] = ("label", "gray")
@@ -70,19 +84,89 @@ def measure(size_px: int, repeat: int, folder: Path) -> list[Row]:
     return table
 
 
+def write_folder(folder: Path, count: int, size_px: int) -> None:
+    """A dataset of as many images, drawn from a few seeds.
+
+    What follows an image's last byte is not read, and makes another image of it for the database.
+    """
+    drawn = folder / "drawn"
+    for seed in range(min(count, DIFFERENT)):
+        save_image(make_image("gate", "A", seed, (size_px, size_px)), drawn, str(seed))
+    for number in range(count):
+        seed = number % DIFFERENT
+        for kind, suffix in (("images", "png"), ("masks", "png"), ("originals", "tif")):
+            (folder / kind).mkdir(exist_ok=True)
+            content = (drawn / kind / f"{seed}.{suffix}").read_bytes()
+            own = str(number).encode() if kind == "originals" else b""
+            (folder / kind / f"{number:05}.{suffix}").write_bytes(content + own)
+    (folder / "legend.json").write_bytes(legend_json(MATERIALS["gate"], ["#000000"] * 4))
+
+
+def measure_folder(folder: Path, count: int, processes: int) -> list[Row]:
+    """Measure a dataset by the script; images a second and memory.
+
+    Raises:
+        ValueError: It did not measure all of them.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        words = ["--dataset", folder, "--recipe", RECIPE, "--database", f"{place}/cds.db"]
+        command = [sys.executable, MEASURE, *words, "--processes", processes]
+        started, most = time.perf_counter(), 0
+        with Path(f"{place}/log").open("w+", encoding="utf-8") as log:
+            run = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)  # noqa: S603 - ours
+            while run.poll() is None:
+                most = max(most, tree_bytes(run.pid))
+                time.sleep(SAMPLED_S)
+            seconds = time.perf_counter() - started
+            log.seek(0)
+            if run.returncode:
+                raise ValueError(f"measure_cds.py failed: {log.read().splitlines()[-1]}")
+    where = f"{count} images, {processes} processes"
+    return [Row(where, "images a second", count / seconds, "1/s"),
+            Row(where, "peak memory", most / 1e6, "MB")]  # fmt: skip
+
+
+def tree_bytes(process: int) -> int:
+    """Memory of a process and all it started; what several share counts once."""
+    held = 0
+    with suppress(OSError):  # it has ended, or this is no Linux
+        pages = Path(f"/proc/{process}/smaps_rollup").read_text()
+        held = 1024 * sum(int(kb) for kb in re.findall(r"^Pss: +(\d+) kB", pages, re.MULTILINE))
+        for task in Path(f"/proc/{process}/task").iterdir():
+            held += sum(map(tree_bytes, map(int, (task / "children").read_text().split())))
+    return held
+
+
+def single_images(options: argparse.Namespace) -> Iterator[list[Row]]:
+    """Times of one image of each size."""
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.sizes:
+            yield measure(size, options.repeat, Path(folder))
+
+
+def batches(options: argparse.Namespace) -> Iterator[list[Row]]:
+    """Speed and memory for each number of images and of processes."""
+    for count, processes in product(options.images, options.processes):
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(Path(folder), count, options.sizes[0])
+            yield measure_folder(Path(folder), count, processes)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="Measure how long measuring takes.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs, for the median")
+    parser.add_argument("--images", type=int, nargs="+", default=[], metavar="N",
+                        help="measure so many, of the first size, in place of one")  # fmt: skip
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
     options = parser.parse_args(arguments)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            sizes = [measure(size, options.repeat, Path(folder)) for size in options.sizes]
+        tables = list(batches(options)) if options.images else list(single_images(options))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(format_table([row for rows in sizes for row in rows]))
+    print(format_table([row for rows in tables for row in rows]))
     return 0
 
 

@@ -4,7 +4,8 @@
     python scripts/measure_cds.py IMAGES... --labels MASKS --recipe ... --database ...
     python scripts/measure_cds.py IMAGES... --registry models --recipe ... --database ...
 
-Exit code 0: all were measured, 1: some were not, 2: a mistake in what was asked for.
+Exit code 0: all were measured, 1: some were not, 2: a mistake in what was asked for, 130: stopped
+by Ctrl-C; the images measured so far are stored.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        done = sum(counts.values())
+        print(f"stopped after {done} images: what was stored stays", file=sys.stderr)
+        return 130
     print(", ".join(f"{counts[status]} {status}" for status in ("ok", "review", "failed")))
     return 1 if counts["failed"] else 0
 

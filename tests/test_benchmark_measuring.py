@@ -24,3 +24,14 @@ def test_image_too_small_ends_in_a_sentence(capsys):
     assert main(["--sizes", "8"]) == 2
 
     assert capsys.readouterr().err.startswith("shape is (8, 8): both sides need at least")
+
+
+def test_a_batch_tells_its_speed_and_its_memory(capsys):
+    """By the script, in a process of its own that starts others."""
+    given = ["--sizes", "128", "--images", "2", "--processes", "2"]
+    assert main(given) == 0
+
+    table = read_table(capsys.readouterr().out)
+    assert {where for where, _ in table} == {"2 images, 2 processes"}
+    for (_, what), value in table.items():
+        assert value > (0 if what == "images a second" else 50)

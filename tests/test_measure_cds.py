@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from label_studio_stand_in import HALVES, TICK, LabelStudioStandIn, masks, submitted
@@ -155,3 +160,33 @@ def test_settings_that_are_missing_are_named(tmp_path, monkeypatch, capsys, gate
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     assert measure(gates, tmp_path / "cds.db", "--project", 1) == 2
     assert "LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY: missing" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+def test_ctrl_c_keeps_what_was_measured(gates, tmp_path):
+    """The terminal stops all processes at once: a sentence, no traceback, no half run."""
+    folder = tmp_path / "many"
+    shutil.copytree(gates, folder)
+    for number in range(40):
+        for part, suffix in (("images", "png"), ("masks", "png"), ("originals", "tif")):
+            content = (gates / part / f"gate_A_0.{suffix}").read_bytes()
+            own = bytes([number]) if part == "originals" else b""  # makes it another image
+            (folder / part / f"many_{number:02}.{suffix}").write_bytes(content + own)
+        shutil.copy(gates / "truth" / "gate_A_0.json", folder / "truth" / f"many_{number:02}.json")
+    words = ["--dataset", folder, "--recipe", folder / "gate.yaml", "--database", folder / "cds.db"]
+    command = [sys.executable, "scripts/measure_cds.py", *map(str, words)]
+    run = subprocess.Popen(  # noqa: S603 - ours
+        command, cwd=Path(__file__).parents[1], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    for _ in range(2):  # a line is told once an image is stored
+        assert run.stdout.readline()
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+
+    assert run.returncode == 130
+    assert "what was stored stays" in errors
+    assert "Traceback" not in errors
+    assert 1 <= len(rows(folder / "cds.db", "SELECT DISTINCT run_id FROM measurements")) < 42
+    lost = "SELECT id FROM runs WHERE id NOT IN (SELECT run_id FROM measurements)"
+    assert rows(folder / "cds.db", lost) == []
