@@ -1,20 +1,22 @@
 """Hand-made images whose edges are known exactly."""
 
 import numpy as np
-from scipy.special import ndtr
+
+from backend.metrology.edge_shapes import PLAIN
 
 
-def layers(levels, places_px, shape=(80, 60), slope=0.0, sigma_px=1.5):
+def layers(levels, places_px, shape=(80, 60), slope=0.0, sigma_px=1.5, edges=()):
     """Blur straight layers from left to right.
 
     The interfaces cross the middle row at the columns `places_px` and move by `slope` a row; the
-    values are those of a Gaussian blur at the pixel centres.
+    values are those of a Gaussian blur at the pixel centres. `edges` are their shapes.
     """
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(float)
     image = np.full(shape, float(levels[0]))
-    for place, before, after in zip(places_px, levels[:-1], levels[1:], strict=True):
+    edges = edges or [PLAIN] * len(places_px)
+    for place, before, after, edge in zip(places_px, levels[:-1], levels[1:], edges, strict=True):
         distance = (columns - place - slope * (rows - (shape[0] - 1) / 2)) / np.hypot(1, slope)
-        image += (after - before) * ndtr(distance / sigma_px)
+        image += (after - before) * edge.profile(distance, sigma_px)
     return image
 
 

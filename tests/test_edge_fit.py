@@ -6,6 +6,7 @@ from gray_edges import angle_deg, layers, missed_px, seed_line
 from scipy import ndimage as ndi
 
 from backend.metrology.edge_fit import Plateau, SideFitSettings, fit_side
+from backend.metrology.edge_shapes import EdgeShape, Skin
 
 DARK_LEFT = SideFitSettings(left=Plateau(100), right=Plateau(200))
 
@@ -38,6 +39,19 @@ def test_clean_edge_is_found_exactly(slope, wrong_px):
     assert fit.sigma_px == pytest.approx(1.5, abs=5e-3)
     assert (fit.left_gray, fit.right_gray) == pytest.approx((100, 200), abs=0.1)
     assert fit.shift_px == pytest.approx(abs(wrong_px) / np.hypot(1, slope), abs=0.01)
+
+
+@pytest.mark.parametrize("wrong_px", [-2.0, 0.0, 2.0])
+def test_an_edge_with_skins_is_found_by_its_shape(wrong_px):
+    """A plain step settles half a pixel inside the skin."""
+    shape = EdgeShape(Skin(0.1, 3.0), Skin(-0.4, 5.0))
+    image = layers((100, 200), [30.37], slope=0.03, edges=[shape])
+    seed = seed_line(30.37, slope=0.03, wrong_px=wrong_px)
+    fit = fit_side(image, *seed, SideFitSettings(shape=shape))
+    plain = fit_side(image, *seed)
+    assert missed_px(fit, 30.37, slope=0.03) == pytest.approx(0, abs=0.01)
+    assert fit.sigma_px == pytest.approx(1.5, abs=0.02)
+    assert abs(missed_px(plain, 30.37, slope=0.03)) > 0.4
 
 
 def test_flat_and_steep_edges_are_fitted_alike():

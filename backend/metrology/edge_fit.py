@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
+from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.fit_quality import assess
 from backend.metrology.results import Point
 from backend.metrology.robust_fit import Rough, Solution, robust_fit, rough_fits
@@ -63,6 +63,7 @@ class SideFitSettings:
     left: Plateau | None = None  # what the materials look like; measured near the edge, since
     right: Plateau | None = None  # wedge and damage change levels across an image
     sigma_px: float = 1.5  # blur to start from
+    shape: EdgeShape = PLAIN  # of all edges between these materials
     min_lines: int = 5
 
 
@@ -117,7 +118,7 @@ def fit_side(
     narrow = _NARROW * settings.sigma_px  # a neighbour nobody told of should not pull at once
     near = _reach(settings, settings.sigma_px, 0.0)
     reach = min(near[0], narrow), min(near[1], narrow)
-    fit = _Attempt(cut_strip(gray, *seed, reach), seed, seed).fit(settings)
+    fit = _Attempt(cut_strip(gray, *seed, reach), seed, seed, settings.shape).fit(settings)
     for _ in range(_REFITS):
         if isinstance(fit, str):
             return fit
@@ -126,7 +127,9 @@ def fit_side(
             return "crowded"
         line = (fit.start, fit.end)
         wide = cut_strip(gray, *line, _reach(settings, fit.sigma_px, moved))
-        fit = _Attempt(wide.within(*_uncrowded(wide, fit)), seed, line).fit(settings)
+        fit = _Attempt(
+            wide.within(*_uncrowded(wide, fit, settings.shape)), seed, line, settings.shape
+        ).fit(settings)
         if isinstance(fit, str) or abs(_mean_shift(fit, line)) < _SAME_PX:
             break
     return fit
@@ -142,21 +145,22 @@ class _Step:
 
     along: Floats  # (N,), -1..1 from end to end
     across_px: Floats  # (N,)
+    shape: EdgeShape = PLAIN
 
     def __call__(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Gray values (N,) and their derivatives (7, N)."""
         offset, slope, log_sigma, left, left_drift, step, step_drift = parameters
         sigma = np.exp(min(max(log_sigma, -1.5), 3.0))
-        z = (self.across_px - offset - slope * self.along) / sigma
-        phi, height = ndtr(z), step + step_drift * self.along
-        density = height * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-        derivatives = np.empty((7, len(z)))
-        derivatives[0] = -density / sigma
+        across = self.across_px - offset - slope * self.along
+        level, rise, bend = self.shape.derivatives(across, sigma)
+        height = step + step_drift * self.along
+        derivatives = np.empty((7, len(across)))
+        derivatives[0] = -height * rise
         derivatives[1] = derivatives[0] * self.along
-        derivatives[2] = -density * z
+        derivatives[2] = height * bend * sigma**2
         derivatives[3], derivatives[4] = 1, self.along
-        derivatives[5], derivatives[6] = phi, phi * self.along
-        return left + left_drift * self.along + height * phi, derivatives
+        derivatives[5], derivatives[6] = level, level * self.along
+        return left + left_drift * self.along + height * level, derivatives
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class _Profile:
 
     cells: Pixels
     sigma_px: float
+    shape: EdgeShape = PLAIN
 
     def starts(self) -> list[Floats]:
         """Where to start: at the place that suits best, and around the seed if others rival it."""
@@ -183,7 +188,7 @@ class _Profile:
     def _at(self, places_px: Floats) -> tuple[Floats, Floats]:
         """The squares (S,) that a step at each place (S,) explains, and its parameters (S, 7)."""
         cells, pixels = self.cells, self.cells.counts.sum()
-        phi = ndtr((cells.across_px - places_px[:, None]) / self.sigma_px)
+        phi = self.shape.profile(cells.across_px - places_px[:, None], self.sigma_px)
         mean, mean_phi = cells.counts @ cells.values / pixels, phi @ cells.counts / pixels
         phi -= mean_phi[:, None]
         covariance = phi @ (cells.counts * (cells.values - mean))
@@ -201,6 +206,7 @@ class _Attempt:
     strip: Strip
     seed: tuple[Point, Point]
     line: tuple[Point, Point]
+    shape: EdgeShape
 
     def fit(self, settings: SideFitSettings) -> SideFit | Failure:
         """The edge of this strip, or why there is none."""
@@ -208,7 +214,9 @@ class _Attempt:
         if np.count_nonzero(valid.any(axis=1)) < settings.min_lines:
             return "too_few_lines"
         cells, pixels = self.strip.cells(), self.strip.pixels()
-        rough = rough_fits(self._model(cells), cells, _Profile(cells, settings.sigma_px).starts())
+        rough = rough_fits(
+            self._model(cells), cells, _Profile(cells, settings.sigma_px, self.shape).starts()
+        )
         best = min(rough, key=lambda one: one.cost)
         solution = robust_fit(self._model(pixels), pixels, best.parameters)
         offset, slope, log_sigma = solution.parameters[:3]
@@ -220,7 +228,7 @@ class _Attempt:
         return "ambiguous_edge" if _has_rival(solution, rough, fit) else fit
 
     def _model(self, pixels: Pixels) -> _Step:
-        return _Step(pixels.along_px / _half(self.line), pixels.across_px)
+        return _Step(pixels.along_px / _half(self.line), pixels.across_px, self.shape)
 
     def _describe(self, solution: Solution) -> SideFit:
         offset, slope, log_sigma, left, _, step, _ = solution.parameters
@@ -243,11 +251,11 @@ class _Attempt:
         )
 
 
-def _uncrowded(strip: Strip, fit: SideFit) -> tuple[float, float]:
+def _uncrowded(strip: Strip, fit: SideFit, shape: EdgeShape) -> tuple[float, float]:
     """The reach of a strip around a fit, up to where another edge shows in the mean profile."""
     counts = np.maximum(strip.valid.sum(axis=0), 1)
     step = fit.right_gray - fit.left_gray
-    excess = strip.values - fit.left_gray - step * ndtr(strip.across_px / fit.sigma_px)
+    excess = strip.values - fit.left_gray - step * shape.profile(strip.across_px, fit.sigma_px)
     means = np.where(strip.valid, excess, 0).sum(axis=0) / counts
     strange = np.abs(means) > np.maximum(_STRANGE * abs(step), 4 * fit.noise / np.sqrt(counts))
     places = strip.across_px.mean(axis=0)[strange & (counts >= counts.max() / 2)]

@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from backend.arrays import LabelMap
 from backend.metrology.bodies import WALLS, EdgeName
+from backend.metrology.border_profiles import border_profile
 from backend.metrology.contours import Line, Points
 from backend.metrology.curves import Curve, EdgeLine, EdgeMean
 from backend.metrology.edge_fit import Plateau, SideFit, SideFitSettings, fit_side
+from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.frame import Frame
 from backend.metrology.recipe import EdgeRules
 from backend.metrology.results import EdgeQuality, Point
+from backend.metrology.shape_evidence import edge_shape
+from backend.metrology.strips import moved_line
 
 MAX_CHI2 = 4.0
 MAX_CLIPPED = 0.05  # of the pixels near an edge
@@ -34,6 +38,7 @@ _SEED_OFF_PX = 2.0  # a drawn edge may be that wrong
 _SKIN_PX = 2.5  # beside an edge, blurred
 _PLATEAU_PX = 9.0
 _BENT_PX = 0.05  # over a stretch: blur that is no Gaussian, pixels that are no points
+VAGUE_PX = 0.35  # 1 sigma: a label is better than an edge whose step is that uncertain
 _PLACES = 9  # along a stretch where its sides are looked at
 
 
@@ -45,6 +50,20 @@ class GrayImage:
     label_map: LabelMap  # (H, W)
     frame: Frame
     rules: EdgeRules
+    _shapes: dict[tuple[int, int, bool], EdgeShape] = field(default_factory=dict, repr=False)
+
+    def shape(self, left: int, right: int, *, is_steep: bool) -> EdgeShape:
+        """What edges between two classes look like, all over the image."""
+        if left > right:
+            return self.shape(right, left, is_steep=is_steep).mirrored()
+        key = (left, right, is_steep)
+        if key not in self._shapes:
+            gray, labels = self.gray, self.label_map
+            if not is_steep:
+                gray, labels = gray.T, labels.T
+            profile = border_profile(gray, labels, left, right)
+            self._shapes[key] = PLAIN if profile is None else edge_shape(profile)
+        return self._shapes[key]
 
 
 @dataclass(frozen=True)
@@ -143,20 +162,22 @@ class GrayCurve(Curve):
         if isinstance(fit, str):
             return fit
         refused = refusal(image, fit, beside)
-        return refused or self._described(fit, low, high)
+        return refused or self._described(fit, beside.shape, low, high)
 
     def _pixels(self, along: Line, across: Line) -> Points:
         uv = np.stack([across, along] if self.edge in WALLS else [along, across], axis=-1)
         assert self.image is not None  # noqa: S101  (a curve without an image fits nothing)
         return self.image.frame.to_px(uv)
 
-    def _described(self, fit: SideFit, low: float, high: float) -> _Fitted:
+    def _described(self, fit: SideFit, shape: EdgeShape, low: float, high: float) -> _Fitted:
         assert self.image is not None  # noqa: S101
-        ends = self.image.frame.to_uv(np.array([fit.start, fit.end]))
+        moved = moved_line((fit.start, fit.end), shape.shift_px, 0.0)
+        ends = self.image.frame.to_uv(np.array(moved))
         along, across = (ends[:, ::-1] if self.edge in WALLS else ends).T
         slope = float((across[1] - across[0]) / (along[1] - along[0]))
         offset = float(across[0] - slope * along[0])
-        u = fit.u_px()
+        # both sides of a structure have the same skin: their errors add up in a width
+        u = math.hypot(fit.u_px(), math.sqrt(2) * shape.u_px)
         u_slope = math.hypot(math.sqrt(fit.covariance[1, 1]), _BENT_PX / (high - low))
         quality = EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red)
         middle = offset + slope * (low + high) / 2
@@ -171,46 +192,63 @@ def gray_curve(image: GrayImage, seed: Curve, edge: EdgeName) -> GrayCurve:
     return GrayCurve(seed.along, seed.across, "gray", seed.error, image=image, edge=edge)
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What lies on one side of a seed."""
+
+    material: int
+    plateau: Plateau
+    room_px: float  # to the next edge
+
+
 def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings | str:
     """What the materials on both sides of a seed look like, and how much room they have.
 
     Returns:
         Settings of the fit, or the flag that says why none is possible.
     """
-    steps = np.arange(1.0, _DEPTH_PX, 0.5)
     first, last = np.array(start), np.array(end)
     along = (last - first) / np.hypot(*(last - first))
-    right = np.array([along[1], -along[0]])
     places = first + np.linspace(0.05, 0.95, _PLACES)[:, None] * (last - first)
-    sides, rooms = [], []
-    for direction in (-right, right):
-        points = places[:, None] + steps[None, :, None] * direction
-        rows, columns = (
-            np.clip(np.rint(points[..., axis]).astype(int), 0, image.gray.shape[axis] - 1)
-            for axis in (0, 1)
-        )
-        labels = image.label_map[rows, columns]
-        beyond = steps >= _SEED_OFF_PX
-        inner = labels[:, beyond][:, 0]
-        material = int(np.bincount(inner).argmax())
-        leaves = (labels != material) & beyond
-        room = np.where(leaves.any(axis=1), steps[leaves.argmax(axis=1)], np.inf)
-        room_px = float(np.percentile(room, 20, method="lower"))
-        deep = (steps >= _SKIN_PX) & (steps <= min(_PLATEAU_PX, max(room_px - 1.5, _SKIN_PX)))
-        values = image.gray[rows, columns][:, deep].astype(float)
-        values = values[np.isfinite(values)]  # dead pixels
-        if not len(values):
-            return "no_edge"
-        level = float(np.median(values))
-        spread = 1.4826 * float(np.median(np.abs(values - level)))
-        sides.append((material, Plateau(level, spread)))
-        rooms.append(room_px)
-        if is_clipped(values):
-            return "clipped"
-    if sides[0][0] == sides[1][0]:
+    to_right = np.array([along[1], -along[0]])
+    left, right = (_look_aside(image, places, way) for way in (-to_right, to_right))
+    if isinstance(left, str) or isinstance(right, str):
+        return left if isinstance(left, str) else str(right)
+    if left.material == right.material:
         return "no_seed"
-    settings = SideFitSettings(image.rules.window_px, (rooms[0], rooms[1]))
-    return replace(settings, left=sides[0][1], right=sides[1][1])
+    is_steep = bool(abs(along[0]) >= abs(along[1]))
+    shape = image.shape(left.material, right.material, is_steep=is_steep)
+    if shape.u_px > VAGUE_PX:
+        return "ambiguous_edge"
+    rooms = left.room_px, right.room_px
+    settings = SideFitSettings(image.rules.window_px, rooms, left.plateau, right.plateau)
+    return replace(settings, shape=shape)
+
+
+def _look_aside(image: GrayImage, places: Points, way: Line) -> _Beside | str:
+    """What a walk from places (N, 2) meets, or the flag that says why it is of no use."""
+    steps = np.arange(1.0, _DEPTH_PX, 0.5)
+    points = places[:, None] + steps[None, :, None] * way
+    rows, columns = (
+        np.clip(np.rint(points[..., axis]).astype(int), 0, image.gray.shape[axis] - 1)
+        for axis in (0, 1)
+    )
+    labels = image.label_map[rows, columns]
+    beyond = steps >= _SEED_OFF_PX
+    material = int(np.bincount(labels[:, beyond][:, 0]).argmax())
+    leaves = (labels != material) & beyond
+    room = np.where(leaves.any(axis=1), steps[leaves.argmax(axis=1)], np.inf)
+    room_px = float(np.percentile(room, 20, method="lower"))
+    deep = (steps >= _SKIN_PX) & (steps <= min(_PLATEAU_PX, max(room_px - 1.5, _SKIN_PX)))
+    values = image.gray[rows, columns][:, deep].astype(float)
+    values = values[np.isfinite(values)]  # dead pixels
+    if not len(values):
+        return "no_edge"
+    if is_clipped(values):
+        return "clipped"
+    level = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - level)))
+    return _Beside(material, Plateau(level, spread), room_px)
 
 
 def is_clipped(values: Line) -> bool:

@@ -13,15 +13,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from backend.metrology.edge_fit import Plateau
+from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
 from backend.metrology.films import SeedGauge
-from backend.metrology.gray_edges import MAX_CHI2, GrayImage, is_clipped
+from backend.metrology.gray_edges import MAX_CHI2, VAGUE_PX, GrayImage, is_clipped
 from backend.metrology.readings import FilmReading, Site
 from backend.metrology.recipe import Thickness
 from backend.metrology.results import EdgeQuality, Point
+from backend.metrology.strips import line_frame
 
 _BLUR_PX = 1.5  # of an image, until an edge tells it: a thick film is six of them
 _LEAST_KNOWN = 5  # rays
+_BESIDE_PX = 2.0  # beyond an interface, where its neighbour is looked up
+_PLACES = 9
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,12 @@ class GrayGauge:
             return replace(seed, flags=(*seed.flags, "clipped"))
         ends, scale = _seed_line(site, seed)
         thickness = float(seed.thickness[known].mean()) / scale
-        settings = FilmFitSettings(self.image.rules.window_px, film_gray=self._film_gray(rule))
+        shapes = self._shapes(rule, ends, thickness)
+        if max(shape.u_px for shape in shapes) > VAGUE_PX:
+            return replace(seed, flags=(*seed.flags, "ambiguous_edge"))
+        settings = FilmFitSettings(
+            self.image.rules.window_px, film_gray=self._film_gray(rule), shapes=shapes
+        )
         try:
             fit = fit_film(self.image.gray, *ends, thickness, settings)
         except np.linalg.LinAlgError:  # pixels that no film explains
@@ -61,6 +70,25 @@ class GrayGauge:
             EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red),
             seed.flags,
         )
+
+    def _shapes(
+        self, rule: Thickness, ends: tuple[Point, Point], thickness_px: float
+    ) -> tuple[EdgeShape, EdgeShape]:
+        """What the borders of such films look like, all over the image."""
+        middle, along, right = line_frame(*ends)
+        half = np.linspace(-0.45, 0.45, _PLACES)[:, None] * np.hypot(*np.subtract(*ends))
+        film, shapes = self.classes[rule.film], []
+        for across in (-_BESIDE_PX, thickness_px + _BESIDE_PX):
+            rows, columns = np.rint(middle + half * along + across * right).astype(int).T
+            labels = self.image.label_map[
+                rows.clip(0, self.image.gray.shape[0] - 1),
+                columns.clip(0, self.image.gray.shape[1] - 1),
+            ]
+            beside = int(np.bincount(labels).argmax())
+            pair = (beside, film) if across < 0 else (film, beside)
+            steep = bool(abs(along[0]) >= abs(along[1]))
+            shapes.append(PLAIN if beside == film else self.image.shape(*pair, is_steep=steep))
+        return shapes[0], shapes[1]
 
     def _film_gray(self, rule: Thickness) -> Known | None:
         """The film's own gray level: the recipe's, or read where it is thick."""
