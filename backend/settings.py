@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     """Of each training of the shared model; 0: by the number of images."""
     train_folds: int = Field(default=3, ge=2)
     """Parts of the images, each held out once."""
-    train_crop_px: int = Field(default=256, ge=32, multiple_of=32)
+    train_crop_px: int = Field(default=448, ge=128, multiple_of=64)
     """Side of what a step sees of an image."""
 
     @property

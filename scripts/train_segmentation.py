@@ -122,8 +122,8 @@ def _folds(text: str) -> int:
 
 def _crop(text: str) -> int:
     number = _positive(text)
-    if number % 32:
-        raise argparse.ArgumentTypeError(f"{number} is no multiple of 32, as the network needs it")
+    if number % 64 or number < 128:  # noqa: PLR2004 - less cannot be normalized
+        raise argparse.ArgumentTypeError(f"{number} is not 128 or another multiple of 64")
     return number
 
 
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--publish", action="store_true", help="let it serve, unless it is worse")
     add("--folds", type=_folds, default=3, help="parts of the images, each held out once (3)")
     add("--steps", type=_positive, help="of each training at most (more for more images)")
-    add("--crop", type=_crop, default=256, metavar="PX", help="side of what a step sees (256)")
+    add("--crop", type=_crop, default=448, metavar="PX", help="side of what a step sees (448)")
     add("--batch-size", type=_positive, default=4, help="crops a step, in each process (4)")
     add("--seed", type=_positive, default=1, help="of all that is random (1)")
     for name, kind, default, words in (

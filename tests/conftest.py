@@ -33,7 +33,7 @@ class Workplace:
     backend: BackendAddress
 
 
-SHORT_TRAINING = {"TRAIN_STEPS": "40", "TRAIN_FOLDS": "2", "TRAIN_CROP_PX": "96"}
+SHORT_TRAINING = {"TRAIN_STEPS": "40", "TRAIN_FOLDS": "2", "TRAIN_CROP_PX": "128"}
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from backend.learning.segmentation_data import CropSettings, TrainingData
 from backend.learning.segmentation_training import Hardware, Measurement, Settings
 
 CPU = Hardware("cpu", 1)
-SETTINGS = Settings(steps=8, validations=4, folds=2, crops=CropSettings(64))
+SETTINGS = Settings(steps=8, validations=4, folds=2, crops=CropSettings(128))
 DATA = TrainingData(
     MATERIALS, tuple(training_image(seed, "AB"[seed > 2], side=64) for seed in range(5))
 )
@@ -34,7 +34,7 @@ class Untrained:
     is_main, processes, seconds = True, 1, 2.0
 
     def __init__(self, job, settings):
-        self.network = networks.build_network(job.classes, "random").eval()
+        self.network = networks.SharedNetwork(job.classes, "random").eval()
         self.best_epoch = {"fold-0": 2, "fold-1": 4}.get(job.folder.name, job.epochs)
         steps = [settings.epoch_steps * (number + 1) for number in range(job.epochs)]
         self.curve = tuple(Measurement(step, 1.0, 1.0, 0.5) for step in steps)

@@ -24,7 +24,7 @@ def folder(label_studio, tmp_path, monkeypatch):
     """The state folder of a backend whose trainings are short."""
     variables = {
         "LABEL_STUDIO_URL": label_studio.server.url, "LABEL_STUDIO_API_KEY": "0" * 40,
-        "MODEL_DIR": str(tmp_path), "TRAIN_STEPS": "3", "TRAIN_CROP_PX": "32",
+        "MODEL_DIR": str(tmp_path), "TRAIN_STEPS": "3", "TRAIN_CROP_PX": "128",
     }  # fmt: skip
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from taught_network import taught_network
 
 from backend import Guide, GuideSettings
 from backend.arrays import UNLABELED
 from backend.learning import networks
-from backend.learning.image_network import ImageNetwork, TrainingSettings
+from backend.learning.image_network import TrainingSettings
 from backend.learning.shared_model import SharedModel
 from tests.test_registry import CARD
 
-SETTINGS = GuideSettings(training=TrainingSettings(crop_px=64))
+SETTINGS = GuideSettings(training=TrainingSettings(crop_px=128))
 SHAPE = (96, 96)
 TRUTH = np.zeros(SHAPE, np.uint8)
 TRUTH[48:] = 1
@@ -22,12 +23,7 @@ IMAGE = TRUTH * 120 + np.random.default_rng(0).integers(40, 60, SHAPE).astype(np
 def shared():
     """A network that has learned this image, from all of its truth."""
     image = networks.pad_image((IMAGE - 40.0).astype(np.float32) / 140)
-    network = ImageNetwork(image, 2, TrainingSettings(crop_px=64), seed=0)
-    truth = networks.pad_scribbles(TRUTH)
-    network.train(truth, np.full((2, *image.shape), 0.5, np.float32), steps=40)
-    start = networks.build_network(2, "random")
-    start.load_state_dict(network.weights())
-    return SharedModel(CARD, start.eval())
+    return SharedModel(CARD, taught_network(image, np.pad(TRUTH, (0, 32), mode="edge")))
 
 
 def guide_of(shared):
@@ -92,7 +88,7 @@ def test_network_starts_from_the_shared_weights_and_leaves_them_alone(shared):
     guide.update(scribbles)
     guide.train(2)
     ours = guide._network.weights()
-    name = "encoder.model.conv_stem.weight"
+    name = "unet.encoder.model.conv_stem.weight"
     assert 0 < (ours[name] - before[name]).abs().max() < 0.01
     for name, tensor in shared.network.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
@@ -120,7 +116,23 @@ def test_saved_guide_goes_on(shared, tmp_path):
     guide.train(2)
     guide.predict()
     guide.save(tmp_path / "guide.safetensors")
-    again = guide_of(None)
+    torch.manual_seed(3)
+    again = guide_of(SharedModel(CARD, networks.SharedNetwork(2, "random").eval()))
     again.load(tmp_path / "guide.safetensors")
     for name, tensor in again._network.weights().items():
         torch.testing.assert_close(tensor, guide._network.weights()[name])
+
+
+def test_saved_guide_goes_on_without_the_model(shared, tmp_path):
+    """Strokes and answers are there; its network, which was of another kind, begins anew."""
+    scribbles = nothing()
+    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
+    guide = guide_of(shared)
+    guide.update(scribbles)
+    guide.train(2)
+    guide.save(tmp_path / "guide.safetensors")
+    again = guide_of(None)
+    again.load(tmp_path / "guide.safetensors")
+    assert not again._has_network
+    assert (again.predict().label_map == TRUTH).mean() > 0.95
+    again.train(1)

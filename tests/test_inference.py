@@ -1,11 +1,13 @@
 """Segmentation of new images: without seams, files written whole, errors told by name."""
 
+import copy
+
 import numpy as np
 import pytest
 from PIL import Image
+from taught_network import taught_network
 
 from backend.learning import inference, networks
-from backend.learning.image_network import ImageNetwork, TrainingSettings
 from backend.learning.inference import segment, segment_files
 from backend.learning.networks import predict_probabilities, to_input
 
@@ -22,12 +24,7 @@ def gray(shape, seed=0):
 def network():
     """A network that has learned to tell three grays apart."""
     image = gray((128, 128))
-    teacher = ImageNetwork(image, 3, TrainingSettings(crop_px=64), seed=0)
-    truth = (image * 2.99).astype(np.uint8)
-    teacher.train(truth, np.full((3, 128, 128), 1 / 3, np.float32), steps=30)
-    network = networks.build_network(3, "random")
-    network.load_state_dict(teacher.weights())
-    return network.eval()
+    return taught_network(image, (image * 2.99).astype(np.uint8))
 
 
 def test_segmentation_is_that_of_the_network(network):
@@ -35,7 +32,8 @@ def test_segmentation_is_that_of_the_network(network):
     image = gray((100, 150))
     probabilities = np.zeros((3, 100, 150), np.float16)
     found = segment(network, image, probabilities)
-    whole = predict_probabilities(network, to_input(networks.pad_image(image)))[:, :100, :150]
+    whole = predict_probabilities(network, to_input(networks.pad_image(image)), 2048)
+    whole = whole[:, :100, :150]
     assert (found.label_map == whole.argmax(axis=0)).all()
     np.testing.assert_allclose(probabilities, whole, atol=1e-3)
     entropy = -(whole * np.log(whole)).sum(axis=0) / np.log(3)
@@ -44,16 +42,40 @@ def test_segmentation_is_that_of_the_network(network):
 
 def test_tiles_leave_no_seam(network, monkeypatch):
     """Beside the border of a tile the answer is that of the whole image."""
-    image = gray((256, 640))
-    whole, tiled = np.zeros((2, 3, 256, 640), np.float16)
-    segment(network, image, whole)
-    monkeypatch.setattr(inference, "TILE_PX", 256)
+    image = gray((512, 1280))
+    whole, tiled = np.zeros((2, 3, 512, 1280), np.float16)
+    alone = copy.deepcopy(network)
+    padded = networks.to_input(networks.pad_image(image))
+    networks.take_statistics(alone, (padded[w] for w in networks._sample_windows(image.shape)))
+    segment(alone, image, whole)
+    monkeypatch.setattr(inference, "SHARED_TILE_PX", 512)
     segment(network, image, tiled)
     difference = np.abs(whole.astype(float) - tiled).max()
     assert difference < 0.05
-    monkeypatch.setattr(inference, "MARGIN_PX", 0)
+    monkeypatch.setattr(inference, "SHARED_MARGIN_PX", 0)
     segment(network, image, tiled)
     assert np.abs(whole.astype(float) - tiled).max() > 2 * difference
+
+
+def test_part_of_an_image_gives_its_statistics(network):
+    """The answer is about that of an image normalized as a whole, if it repeats as devices do."""
+    image = networks.to_input(np.tile(gray((128, 128)), (4, 10)))
+    whole = predict_probabilities(network, image, 2048).argmax(axis=0)
+    parts = predict_probabilities(network, image, 512, 256).argmax(axis=0)
+    assert (whole == parts).mean() > 0.97
+
+
+@pytest.mark.parametrize("shape", [(128, 2176), (2304, 2304), (4096, 8192)])
+def test_statistics_are_of_a_fifth_of_the_image(shape):
+    """In windows inside of it, that the network can see."""
+    windows = list(networks._sample_windows(shape))
+    for _, *spans in windows:
+        for span, side in zip(spans, shape, strict=True):
+            assert 0 <= span.start < span.stop <= side
+            assert (span.stop - span.start) % 64 == 0
+    area = sum((w[1].stop - w[1].start) * (w[2].stop - w[2].start) for w in windows)
+    assert area / np.prod(shape) < 0.2 * (2.3 if min(shape) < 256 else 1.01)
+    assert area / np.prod(shape) > 0.1
 
 
 def test_files_are_written(network, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from synthetic_cds import write_gates, write_recipe
 
 from backend.errors import RegistryError
-from backend.learning.networks import build_network
+from backend.learning.networks import SharedNetwork
 from backend.learning.registry import ModelCard, Registry
 from backend.measurables import bare_measurables
 from backend.measuring import Setup, measure
@@ -22,7 +22,7 @@ def registry(tmp_path):
     """A registry in which a network that has learned nothing is published."""
     models = Registry(tmp_path / "models")
     card = ModelCard("2026-01-01T00:00:00", MATERIALS, None, {}, {})
-    models.publish(models.add(build_network(len(MATERIALS), "random"), card).version)
+    models.publish(models.add(SharedNetwork(len(MATERIALS), "random"), card).version)
     return tmp_path / "models"
 
 

@@ -22,7 +22,7 @@ CARD = ModelCard(
 def run(tmp_path, capsys):
     """Run the command on a registry of three versions; what it says and how it ends."""
     registry = Registry(tmp_path / "models")
-    network = networks.build_network(2, "random")
+    network = networks.SharedNetwork(2, "random")
     worse = {"image_iou": {"a": 0.8}, "mean_iou": 0.8}
     for changes in ({}, {"parent": 1, "metrics": worse}, {"metrics": {}}):
         registry.add(network, replace(CARD, **changes))

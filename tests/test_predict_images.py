@@ -16,7 +16,7 @@ from tests.test_registry import CARD
 def registry(tmp_path):
     """One version, published."""
     registry = Registry(tmp_path / "models")
-    registry.publish(registry.add(networks.build_network(2, "random"), CARD).version)
+    registry.publish(registry.add(networks.SharedNetwork(2, "random"), CARD).version)
     return registry
 
 

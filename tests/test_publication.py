@@ -64,7 +64,7 @@ def test_first_model_passes_even_unmeasured():
 def registry(tmp_path):
     """Three versions, each worse than the one before; images come and go."""
     registry = Registry(tmp_path)
-    network = networks.build_network(2, "random")
+    network = networks.SharedNetwork(2, "random")
     registry.add(network, card(0, {"a": 0.9, "b": 0.9}))
     registry.add(network, card(0, {"a": 0.8, "c": 0.9}, parent=1))
     changed = card(0, {"a": 0.7, "c": 0.7}, parent=2)

@@ -23,7 +23,7 @@ CARD = ModelCard(
 def network():
     """An untrained network of two classes."""
     torch.manual_seed(0)
-    return networks.build_network(2, "random").eval()
+    return networks.SharedNetwork(2, "random").eval()
 
 
 @pytest.fixture

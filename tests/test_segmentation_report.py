@@ -40,7 +40,7 @@ def training(tmp_path):
         answers[image.name] = tmp_path / f"{number}.png"
         Image.fromarray(answer).save(answers[image.name])
     final = (Measurement(10, 2.5, None, None), Measurement(20, 1.5, None, None))
-    network = networks.build_network(3, "random")
+    network = networks.SharedNetwork(3, "random")
     folds = (fold(0, 0.9), fold(1, 0.6))
     return SharedTraining(network, folds, (), final, 3.0, 1, answers)
 

@@ -24,9 +24,7 @@ from backend.learning.segmentation_training import (
 
 CPU = Hardware("cpu", 1)
 
-QUICK = Settings(
-    steps=6, validations=3, crops=CropSettings(64), validation_crops=4, batch_norm_crops=4
-)
+QUICK = Settings(steps=6, validations=3, crops=CropSettings(128), validation_crops=4)
 
 
 @pytest.fixture
@@ -54,8 +52,8 @@ def same_weights(first, second):
     return all(torch.equal(mine, yours) for mine, yours in pairs)
 
 
-def test_network_is_good_in_evaluation_mode_after_few_steps(job):
-    """Running averages of BatchNorm would lag behind; those settled anew do not."""
+def test_network_is_good_after_few_steps(job):
+    """Each image is normalized by its own statistics: there are none that lag behind."""
     settings = replace(QUICK, steps=30)
 
     trained = train(job, settings, CPU)
@@ -73,8 +71,8 @@ def test_network_is_as_any_other(job):
     """The names of its weights are those that others load, and it holds no dropout any more."""
     network = train(replace(job, held_out=(), epochs=1), QUICK, CPU).network
 
-    assert list(network.state_dict()) == list(networks.build_network(3, "random").state_dict())
-    assert not network.encoder._forward_hooks
+    assert list(network.state_dict()) == list(networks.SharedNetwork(3, "random").state_dict())
+    assert not network.unet.encoder._forward_hooks
     assert not network.training
 
 
@@ -160,10 +158,10 @@ def test_missing_hardware_is_named(job):
 def test_batch_without_truth_has_a_loss(job):
     """It teaches nothing, and breaks nothing."""
     module = SegmentationTraining(job, QUICK)
-    batch = torch.zeros(2, 1, 64, 64), torch.full((2, 64, 64), 255)
+    batch = torch.zeros(2, 1, 128, 128), torch.full((2, 128, 128), 255)
     loss, logits = module._loss(batch)
     assert loss.item() == 0
-    assert logits.shape == (2, 3, 64, 64)
+    assert logits.shape == (2, 3, 128, 128)
 
 
 def test_better_logits_cost_less(job):
@@ -198,6 +196,6 @@ def test_native_precision_only(monkeypatch, job):
         lambda device: used.append(device.type) or precision(device),
     )
     SegmentationTraining(job, QUICK)._loss(
-        (torch.zeros(1, 1, 64, 64), torch.zeros(1, 64, 64).long())
+        (torch.zeros(1, 1, 128, 128), torch.zeros(1, 128, 128).long())
     )
     assert used == ["cpu"]

@@ -15,19 +15,19 @@ def shared():
     """An untrained model of three materials."""
     torch.manual_seed(1)
     card = ModelCard(**{**vars(CARD), "materials": ("Si", "Oxide", "Metal")})
-    return SharedModel(card, networks.build_network(3, "random").eval())
+    return SharedModel(card, networks.SharedNetwork(3, "random").eval())
 
 
 @pytest.mark.parametrize("materials", [("Metal", "Si"), ("Metal", "Oxide", "Si")])
 def test_project_sees_its_materials_in_its_order(shared, materials):
     """A subset or another order of those that were learned."""
-    image = torch.rand(1, 1, 64, 64)
+    image = torch.rand(1, 1, 128, 128)
     ours = shared.for_materials(materials)
     rows = [shared.card.materials.index(name) for name in materials]
     with torch.inference_mode():
         torch.testing.assert_close(ours.network(image), shared.network(image)[:, rows])
     assert ours.card.materials == materials
-    encoders = (model.network.encoder.model.conv_stem.weight for model in (ours, shared))
+    encoders = (model.network.unet.encoder.model.conv_stem.weight for model in (ours, shared))
     assert len({weight.data_ptr() for weight in encoders}) == 1  # no copy
 
 
@@ -47,7 +47,7 @@ def test_newly_published_model_is_handed_out(tmp_path):
     registry = Registry(tmp_path)
     published = PublishedModel(registry)
     assert (published.get(["Si", "Oxide"]), published.version) == (None, 0)
-    network = networks.build_network(2, "random")
+    network = networks.SharedNetwork(2, "random")
     one, two = (registry.add(network, CARD) for _ in range(2))
     registry.publish(one.version)
     first = published.get(["Oxide", "Si"])

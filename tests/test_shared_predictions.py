@@ -36,7 +36,7 @@ def network():
     teacher = ImageNetwork(image, 2, TrainingSettings(crop_px=64), seed=0)
     truth = networks.pad_scribbles(HALVES)
     teacher.train(truth, np.full((2, *image.shape), 0.5, np.float32), steps=40)
-    network = networks.build_network(2, "random")
+    network = networks.SharedNetwork(2, "random")
     network.load_state_dict(teacher.weights())
     return network.eval()
 
@@ -97,6 +97,13 @@ def columns_of(label_studio):
     return [body["data"] for body in bodies if "data" in body]
 
 
+def served(label_studio):
+    """The version that the project was told to serve last; "" if none."""
+    patched = [r for r in label_studio.server.requests if r.method == "PATCH"]
+    told = [r.json()["model_version"] for r in patched if r.path == "/api/projects/1/"]
+    return told[-1] if told else ""
+
+
 @pytest.mark.usefixtures("published")
 def test_opened_task_is_segmented_without_a_stroke(service, label_studio):
     """By the published model, whose version the prediction names; managers see it too."""
@@ -122,7 +129,7 @@ def test_model_of_other_materials_is_not_used(service, label_studio, registry, c
     """The log says which it does not know; the guide works without it."""
     torch.manual_seed(0)
     other = CARD.__class__(**{**vars(CARD), "materials": ("Si", "Metal")})
-    registry.publish(registry.add(networks.build_network(2, "random"), other).version)
+    registry.publish(registry.add(networks.SharedNetwork(2, "random"), other).version)
     body = label_studio.task(drafts=[draft(*STROKES, prompt())])
     (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
     assert answer["result"]
@@ -154,21 +161,81 @@ def test_untouched_tasks_get_new_predictions_after_a_publication(
     label_studio.predictions.append({"id": 1, "model_version": "tem-guide-v0", "task": 7})
     registry.publish(registry.add(network, CARD).version)
     service._shared.renew(1)
-    wait_until(lambda: "/api/projects/1/" in label_studio.server.paths("PATCH"))
+    wait_until(lambda: served(label_studio) == "tem-guide-v1")
     (prediction,) = label_studio.predictions
     assert (prediction["id"], prediction["model_version"]) == (2, "tem-guide-v1")
-    served = [r for r in label_studio.server.requests if r.path == "/api/projects/1/"][-1]
-    assert served.json()["model_version"] == "tem-guide-v1"
 
 
 @pytest.mark.usefixtures("published")
-def test_task_that_is_worked_on_keeps_its_prediction(service, label_studio):
-    """Strokes count more than the model."""
+def test_task_that_is_worked_on_keeps_its_answer(service, label_studio):
+    """Strokes count more than the model; it is still found in the order by uncertainty."""
     body = label_studio.task(drafts=[draft(*STROKES, prompt())])
-    service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
+    (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
     service._shared.renew(1)
-    wait_until(lambda: "/api/projects/1/" in label_studio.server.paths("PATCH"))
+    wait_until(lambda: served(label_studio))
+    (prediction,) = label_studio.predictions
+    assert prediction["score"] == pytest.approx(answer["score"], abs=0.05)
+    assert prediction["model_version"] == "tem-guide-v1"
+    assert columns_of(label_studio)[-1]["guide_state"] == "scribbled"
+
+
+@pytest.mark.usefixtures("published")
+def test_finished_task_gets_no_new_prediction(service, label_studio):
+    """Nobody needs it, and it would take time."""
+    label_studio.tasks[7]["total_annotations"] = 1
+    service._shared.renew(1)
+    wait_until(lambda: served(label_studio))
     assert label_studio.predictions == []
+
+
+@pytest.mark.usefixtures("published")
+def test_new_task_is_segmented_when_it_is_imported(service, label_studio):
+    """Those that have a prediction are left alone."""
+    label_studio.tasks[8] = {**label_studio.tasks[7], "id": 8, "total_predictions": 1}
+    service.handle_event("TASKS_CREATED", {"tasks": [{"id": 7}], "project": {"id": 1}})
+    wait_until(lambda: served(label_studio))
+    assert [prediction["task"] for prediction in label_studio.predictions] == [7]
+
+
+def test_model_published_by_hand_is_found_when_the_project_opens(
+    service, label_studio, registry, network
+):
+    """Also after a rollback; what is served already is not done again."""
+    service.project_opened("1.1795335132")  # before there is a model
+    one, two = (registry.add(network, CARD) for _ in range(2))
+    for version in (one, two):
+        registry.publish(version.version)
+        service.project_opened("1.1795335132")
+        wait_until(lambda: served(label_studio) == service.model_version)
+    registry.roll_back()
+    service.project_opened("1.1795335132")
+    wait_until(lambda: served(label_studio) == "tem-guide-v1")
+    asked = len(label_studio.server.requests)
+    service.project_opened("1.1795335132")
+    service.project_opened("")  # an old Label Studio may not tell
+    time.sleep(0.3)
+    assert len(label_studio.server.requests) == asked
+
+
+@pytest.mark.usefixtures("published")
+def test_project_that_serves_the_model_is_left_alone(service, label_studio):
+    """After a restart of the backend, one look is enough."""
+    project = {"id": 1, "label_config": LABEL_CONFIG, "model_version": "tem-guide-v1"}
+    label_studio.server.answer("GET", "/api/projects/1/", Answer(project))
+    service.project_opened("1.1795335132")
+    wait_until(lambda: "/api/projects/1/" in label_studio.server.paths())
+    time.sleep(0.3)
+    assert (served(label_studio), label_studio.predictions) == ("", [])
+
+
+def test_model_of_other_materials_renews_nothing(service, label_studio, registry, caplog):
+    """Predictions of earlier models stay, and the project goes on serving them."""
+    other = CARD.__class__(**{**vars(CARD), "materials": ("Si", "Metal")})
+    registry.publish(registry.add(networks.build_network(2, "random"), other).version)
+    service._shared.renew(1)
+    assert "knows Si, Metal but not Oxide" in caplog.text
+    time.sleep(0.3)
+    assert (served(label_studio), label_studio.predictions) == ("", [])
 
 
 def test_start_training_starts_it(service, monkeypatch):

@@ -20,7 +20,7 @@ from backend.learning.registry import Registry
 from scripts import train_segmentation
 
 SCRIPT = Path(train_segmentation.__file__)
-SMALL = ["--accelerator", "cpu", "--crop", "64", "--folds", "2"]
+SMALL = ["--accelerator", "cpu", "--crop", "128", "--folds", "2"]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ class Quick:
     curve = (segmentation_training.Measurement(2, 1.0, 1.0, 0.5),)
 
     def __init__(self, job):
-        self.network = networks.build_network(job.classes, "random").eval()
+        self.network = networks.SharedNetwork(job.classes, "random").eval()
 
     def in_main_process(self, compute):
         """Compute it here."""
@@ -246,7 +246,7 @@ def test_missing_extra_is_named(run, monkeypatch):
     [
         (["--folds", "1"], "1 is too few: give 2 or more"),
         (["--steps", "0"], "0 is too few: give 1 or more"),
-        (["--crop", "100"], "100 is no multiple of 32"),
+        (["--crop", "100"], "100 is not 128 or another multiple of 64"),
         (["--devices", "0"], "0 is too few"),
     ],
 )

@@ -61,7 +61,7 @@ class Fold:
 class SharedTraining:
     """The shared model, and what is known of it."""
 
-    network: networks.SegmentationModel  # trained on all images, in evaluation mode
+    network: networks.SharedNetwork  # trained on all images, in evaluation mode
     by_image: tuple[Fold, ...]  # each image is held out once; empty if there is only one
     by_equipment: tuple[Fold, ...]  # empty unless there are several
     curve: tuple[Measurement, ...]  # of the final training

@@ -31,6 +31,8 @@ from backend.learning import networks, obal
 from backend.learning.guide_state import GuideState
 from backend.learning.image_network import ImageNetwork, TrainingSettings
 from backend.learning.networks import (
+    SHARED_MARGIN_PX,
+    SHARED_TILE_PX,
     pad_image,
     pad_scribbles,
     predict_probabilities,
@@ -276,6 +278,8 @@ class Guide:
         }
         try:
             self._state.restore(tensors)
+            if (header["shared_model"] is None) != (self.shared is None):
+                weights = {}  # a network of another kind: it begins anew, the strokes are there
             if weights:
                 self._network.restore(weights, header["trained_steps"])
             if header["opinion_counts"] and (weights or self.shared):
@@ -314,7 +318,9 @@ class Guide:
         if self.shared and not self._has_network:
             network = self.shared.network
             device = next(network.parameters()).device
-            opinion = predict_probabilities(network, to_input(self._image).to(device))
+            opinion = predict_probabilities(
+                network, to_input(self._image).to(device), SHARED_TILE_PX, SHARED_MARGIN_PX
+            )
         else:
             opinion = self._network.probabilities()
         release_freed_memory()

@@ -5,8 +5,10 @@ Overfits on purpose: it serves no other image.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ class ImageNetwork:
         classes: int,
         settings: TrainingSettings,
         seed: int,
-        start: networks.SegmentationModel | None = None,
+        start: networks.SharedNetwork | None = None,
     ) -> None:
         """Build it with its starting weights.
 
@@ -52,22 +54,22 @@ class ImageNetwork:
             classes: Number of materials.
             settings: How to learn.
             seed: Fixes the new weights and the crops.
-            start: A network of a shared model for these materials, whose weights are copied (arm #2
-                of the paper); else natural-image weights (#1), or what the settings say.
+            start: The network of a shared model for these materials, which is copied (arm #2 of
+                the paper); else natural-image weights (#1), or what the settings say.
         """
         self.classes = classes
         self.settings = settings
         self.trained_steps = 0
-        self._settled = True  # BatchNorm has the statistics of the weights of now
-        self._is_warm = start is not None
+        self._settled = start is None  # BatchNorm has the statistics of the weights of now
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._input = networks.to_input(image).to(self._device)
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            torch.manual_seed(seed)
-            weights = "random" if start else settings.encoder_weights
-            network = networks.build_network(classes, weights)
+        network: nn.Module
         if start:
-            networks.put_weights(network, start.state_dict())
+            network = copy.deepcopy(start)
+        else:
+            with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+                torch.manual_seed(seed)
+                network = networks.build_network(classes, settings.encoder_weights)
         self._network = network.to(self._device)
         self._optimizer = self._build_optimizer()
         self._random = np.random.default_rng(seed)
@@ -121,6 +123,7 @@ class ImageNetwork:
         Raises:
             ValueError: They belong to another network.
         """
+        networks.take_statistics(self._network, ())  # what `weights` holds comes in their place
         networks.put_weights(self._network, weights)
         self.trained_steps = trained_steps
         self._settled = True
@@ -128,17 +131,19 @@ class ImageNetwork:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         settings = self.settings
-        rates = settings.encoder_learning_rate, settings.decoder_learning_rate
-        if self._is_warm:
-            rates = settings.warm_learning_rate, settings.warm_learning_rate
-        encoder = list(self._network.encoder.parameters())
-        known = set(encoder)
-        fresh = [p for p in self._network.parameters() if p not in known]
+        groups: list[dict[str, Any]] = [
+            {"params": self._network.parameters(), "lr": settings.warm_learning_rate}
+        ]
+        if isinstance(self._network, networks.SegmentationModel):  # its decoder begins at random
+            encoder = list(self._network.encoder.parameters())
+            known = set(encoder)
+            fresh = [p for p in self._network.parameters() if p not in known]
+            groups = [
+                {"params": encoder, "lr": settings.encoder_learning_rate},
+                {"params": fresh, "lr": settings.decoder_learning_rate},
+            ]
         return torch.optim.AdamW(
-            [
-                {"params": encoder, "lr": rates[0]},
-                {"params": fresh, "lr": rates[1]},
-            ],
+            groups,
             weight_decay=1e-4,
             fused=True,  # in place: the default makes copies of all weights at each step
         )
@@ -156,19 +161,11 @@ class ImageNetwork:
     def _settle_batch_norm(self) -> None:
         """Give BatchNorm the statistics of this image under the weights of now.
 
-        The running averages of a few steps lag far behind them (13 % accuracy seen), and batch
-        statistics at prediction are slower by an order of magnitude on large images.
+        Batch statistics at prediction are slower by an order of magnitude on large images.
         """
-        for module in self._network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.momentum = None  # a plain average of what follows
-        self._network.train()
-        with torch.no_grad(), networks.mixed_precision(self._device):
-            for _ in range(BATCH_NORM_CROPS):
-                anywhere = self._random.integers(self._input.shape[2:])
-                rows, columns = self._crop_around(anywhere)
-                self._network(self._input[:, :, rows, columns])
+        crops = [self._crop_around(self._random.integers(self._input.shape[2:]))
+                 for _ in range(BATCH_NORM_CROPS)]  # fmt: skip
+        networks.take_statistics(self._network, (self._input[..., r, c] for r, c in crops))
         self._settled = True
 
     def _crop_around(self, pixel: NDArray[np.integer]) -> tuple[slice, slice]:

@@ -20,15 +20,12 @@ from backend.arrays import GrayImage, LabelMap
 from backend.errors import InvalidImageError
 from backend.files import write_atomically
 from backend.learning import networks
-from backend.learning.networks import SegmentationModel
+from backend.learning.networks import SHARED_MARGIN_PX, SHARED_TILE_PX, SharedNetwork
 from backend.learning.uncertainty import normalized_entropy
 from backend.microscope.images import decode_image, palette_image, to_gray
 
 RGB: TypeAlias = tuple[int, int, int]
 
-TILE_PX = 2048
-MARGIN_PX = 128
-"""With less, probabilities beside a border of tiles differ by up to 0.3 from those of the whole."""
 MAX_PIXELS = 400_000_000
 """10 bytes are needed for each."""
 
@@ -42,7 +39,7 @@ class Segmentation:
 
 
 def segment(
-    network: SegmentationModel, gray: GrayImage, probabilities: NDArray[np.float16] | None = None
+    network: SharedNetwork, gray: GrayImage, probabilities: NDArray[np.float16] | None = None
 ) -> Segmentation:
     """Segment an image; memory does not grow with the number of classes.
 
@@ -56,7 +53,7 @@ def segment(
     label_map = np.empty(gray.shape, np.uint8)
     uncertainty = np.empty(gray.shape, np.uint8)
     image = networks.to_input(networks.pad_image(gray)).to(device)
-    for tile, beliefs in networks.predict_tiles(network, image, TILE_PX, MARGIN_PX):
+    for tile, beliefs in networks.predict_tiles(network, image, SHARED_TILE_PX, SHARED_MARGIN_PX):
         place = tile.place[1:]
         part = label_map[place].shape  # without the padding
         believed = beliefs[:, : part[0], : part[1]]
@@ -68,7 +65,7 @@ def segment(
 
 
 def segment_files(
-    network: SegmentationModel,
+    network: SharedNetwork,
     paths: Sequence[Path],
     folder: Path,
     colors: Sequence[str],

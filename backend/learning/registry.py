@@ -69,7 +69,7 @@ class Registry:
         """Keep a network as the next version; it is not published yet.
 
         Args:
-            network: As from `networks.build_network`.
+            network: A `networks.SharedNetwork`.
             card: What is known of it; its version is chosen here.
             report: Contents of further files by name.
 
@@ -157,13 +157,13 @@ class Registry:
         self._write_history(history[:-1])
         return before
 
-    def load(self, card: ModelCard) -> networks.SegmentationModel:
+    def load(self, card: ModelCard) -> networks.SharedNetwork:
         """Build the network of a version, in evaluation mode.
 
         Raises:
             RegistryError: Its weights are damaged, or of another network.
         """
-        network = networks.build_network(len(card.materials), "random")
+        network = networks.SharedNetwork(len(card.materials), "random")
         try:
             networks.load_weights(network, self.folder / card.name / _WEIGHTS)
         except ValueError as error:

@@ -28,7 +28,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from backend.arrays import UNLABELED
@@ -64,11 +63,8 @@ class Settings:
     """Parts of the images, each held out once."""
     crops: CropSettings = field(default_factory=CropSettings)
     batch_size: int = 4
-    """Crops a step, in each process. With two in 150 steps, as long, networks that had not seen one
-    of nine gates were right on .808 of it, not .887: BatchNorm's statistics are of too few."""
+    """Crops a step, in each process; they pass one by one, each with its own statistics."""
     validation_crops: int = 12
-    batch_norm_crops: int = 16
-    """From which the statistics of BatchNorm are taken."""
     encoder_learning_rate: float = 1e-3
     decoder_learning_rate: float = 5e-3
     """Higher, since it begins at random: mean IoU .674 after 60 steps, .633 with 2e-3 for both."""
@@ -129,7 +125,7 @@ class Measurement:
 class Trained:
     """What a training gave."""
 
-    network: networks.SegmentationModel  # at its best epoch, in evaluation mode
+    network: networks.SharedNetwork  # at its best epoch, in evaluation mode
     best_epoch: int
     curve: tuple[Measurement, ...]
     seconds: float
@@ -169,7 +165,7 @@ def train(job: Job, settings: Settings, hardware: Hardware, tell: Tell = nobody)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer.fit(
             module,
-            val_dataloaders=DataLoader(held_out, settings.batch_size) if job.held_out else None,
+            val_dataloaders=DataLoader(held_out) if job.held_out else None,
             ckpt_path=last if last.exists() else None,
         )
     best_epoch = len(module.curve)
@@ -198,11 +194,11 @@ class SegmentationTraining(LightningModule):
         self._steps = job.epochs * settings.epoch_steps
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
             torch.manual_seed(job.seed)
-            self.network = networks.build_network(job.classes, "imagenet")
+            self.network = networks.SharedNetwork(job.classes, "imagenet")
         # On the deepest features, since they fit few images too well; fewer of the 16 channels
         # before the head would blur edges. As a hook it leaves the names of the weights alone.
         self.dropout = nn.Dropout2d(settings.dropout)
-        self._hook = self.network.encoder.register_forward_hook(self._drop)
+        self._hook = self.network.unet.encoder.register_forward_hook(self._drop)
         self.dice = DiceLoss("multiclass", ignore_index=UNLABELED)
         self._crops = Crops(job.images, settings.crops, job.seed)
         self.curve: list[Measurement] = []
@@ -222,15 +218,14 @@ class SegmentationTraining(LightningModule):
         rank, processes = trainer.global_rank, trainer.world_size
         sampler = EpochSampler(length, rank, processes, trainer.current_epoch)
         workers = _GPU_WORKERS if self.device.type == "cuda" else 0
-        size = self._settings.batch_size
         return DataLoader(
-            self._crops, size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+            self._crops, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its learning rate rising and falling once."""
         settings = self._settings
-        encoder = list(self.network.encoder.parameters())
+        encoder = list(self.network.unet.encoder.parameters())
         known = set(encoder)
         others = [one for one in self.network.parameters() if one not in known]
         optimizer = torch.optim.AdamW(
@@ -248,9 +243,11 @@ class SegmentationTraining(LightningModule):
         """Begin a new mean."""
         self._losses = []
 
-    def on_train_batch_start(self, _batch: Batch, _number: int) -> None:
+    def on_train_batch_start(self, _batch: Batch, number: int) -> None:
         """Seed dropout, so that a training that was stopped becomes what it would have been."""
-        state = np.random.SeedSequence((self._job.seed, self.global_step, self.global_rank))
+        state = np.random.SeedSequence(
+            (self._job.seed, self.current_epoch, number, self.global_rank)
+        )
         torch.manual_seed(int(state.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, _number: int) -> Tensor:
@@ -260,15 +257,16 @@ class SegmentationTraining(LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, _outputs: object, _batch: Batch, number: int) -> None:
         """Tell how far it is, by whole percents."""
+        if (number + 1) % self._settings.batch_size:
+            return  # within a step
         before, now = ((self.global_step - ago) * 100 // self._steps for ago in (1, 0))
         if now > before and self.trainer.is_global_zero:
             self._tell(self.global_step / self._steps)
 
     def on_validation_epoch_start(self) -> None:
-        """Measure the network as it will be used."""
-        self._settle_batch_norm()
+        """Begin a new count."""
         self._confusion[:] = 0
 
     def validation_step(self, batch: Batch, _number: int) -> None:
@@ -304,10 +302,8 @@ class SegmentationTraining(LightningModule):
         self.curve = [Measurement(**fields) for fields in checkpoint["curve"]]
         self._started_s = time.monotonic() - checkpoint["seconds"]
 
-    def finish(self) -> networks.SegmentationModel:
+    def finish(self) -> networks.SharedNetwork:
         """Take the network out, ready for use."""
-        self.eval()
-        self._settle_batch_norm()
         self._hook.remove()
         return self.network.eval()
 
@@ -322,16 +318,6 @@ class SegmentationTraining(LightningModule):
 
     def _drop(self, _encoder: nn.Module, _images: object, features: list[Tensor]) -> list[Tensor]:
         return [*features[:-1], self.dropout(features[-1])]
-
-    def _settle_batch_norm(self) -> None:
-        """Give BatchNorm the statistics of plain crops under the weights of now.
-
-        The running averages of a few steps lag behind (13 % accuracy seen), and are of changed
-        crops. Dropout, which would change them too, is off: it does not belong to the network.
-        """
-        plain = self._crops.plain(self._settings.batch_norm_crops)
-        with networks.mixed_precision(self.device):
-            update_bn(DataLoader(plain, self._settings.batch_size), self.network, self.device)
 
 
 class _SafeCheckpoints(TorchCheckpointIO):
@@ -377,12 +363,12 @@ def _trainer(job: Job, settings: Settings, hardware: Hardware) -> Trainer:
             plugins=[_SafeCheckpoints()],
             callbacks=callbacks,
             max_epochs=job.epochs,
+            accumulate_grad_batches=settings.batch_size,
             default_root_dir=job.folder,
             logger=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # `EpochSampler` shares the crops out
-            inference_mode=False,  # BatchNorm's statistics, made in validation, are trained with
         )
     except MisconfigurationException as error:
         raise ValueError(f"this machine cannot train so: {error}") from error

@@ -18,7 +18,7 @@ class SharedModel:
     """A network trained on finished ground truth; it is only read, so guides may share it."""
 
     card: ModelCard
-    network: networks.SegmentationModel
+    network: networks.SharedNetwork
     """(N, 1, H, W) -> (N, C, H, W), in the order of `card.materials`; in evaluation mode."""
 
     def for_materials(self, materials: Sequence[str]) -> SharedModel:
@@ -36,9 +36,9 @@ class SharedModel:
                 f"{', '.join(unknown)}: guides start without it"
             )
         rows = [self.card.materials.index(name) for name in materials]
-        network = networks.build_network(len(rows), "random")
+        network = networks.SharedNetwork(len(rows), "random")
         weights = dict(self.network.state_dict())
-        for name in networks.HEAD:
+        for name in networks.SHARED_HEAD:
             weights[name] = weights[name][rows]
         network.load_state_dict(weights, assign=True)  # no copies
         return SharedModel(replace(self.card, materials=tuple(materials)), network.eval())
