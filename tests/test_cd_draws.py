@@ -16,6 +16,8 @@ from backend.metrology.cd_draws import (
     paired_values,
 )
 from backend.metrology.label_draws import draw_label_maps
+from backend.metrology.measure import measure_image
+from backend.metrology.subject import Subject
 from backend.microscope.calibration import Calibration
 
 SCALE = Calibration(0.2, 0.2, "manual")
@@ -87,6 +89,15 @@ def test_focused_gauge_sees_the_same():
     seen = focused.measure(padded)
     assert seen.cds == measured.cds
     assert seen.tilt_deg == measured.tilt_deg
+
+
+def test_values_are_those_of_a_full_measuring():
+    """Only how well they are known is left out, which takes time."""
+    scene = gates()
+    subject = Subject(scene.labels, LABELS, scene.gauge.calibration)
+    full = measure_image(subject, scene.gauge.recipe).cds
+    assert len(full) > 4
+    assert [cd.value for cd in scene.gauge.measure(scene.labels).cds] == [cd.value for cd in full]
 
 
 def test_gauge_stops_when_it_may_not_go_on():

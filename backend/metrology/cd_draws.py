@@ -63,7 +63,8 @@ class Gauge:
         """
         if not self._may_go_on():
             raise ReportStoppedError
-        return measure_image(Subject(label_map, self.labels, self.calibration), self.recipe)
+        subject = Subject(label_map, self.labels, self.calibration, is_draw=True)
+        return measure_image(subject, self.recipe)
 
     def focused(self, label_map: LabelMap, measured: Measured) -> Gauge:
         """A gauge for labels much like these, which looks at the rows of structures and frame only.

@@ -264,6 +264,8 @@ class _Ranking:
     def _breaks(self, boxes: _Boxes, box: int) -> bool:
         """Whether what a draw with other structures shows in a box makes the structures others."""
         shares, others = boxes.shares[:, box], np.flatnonzero(~self.measured.is_same)
+        if not _explained(shares[:, None], self.measured.is_same.astype(float))[0]:
+            return False  # nothing speaks for it: measuring would be a waste of time
         farthest = int(others[np.abs(shares[others] - np.median(shares)).argmax()])
         return not self.measured.has_same(self._pasted([(farthest, boxes.windows[box])]))
 

@@ -31,7 +31,7 @@ from backend.metrology.readings import (
 )
 from backend.metrology.recipe import Side, Thickness
 from backend.metrology.results import Tier
-from backend.metrology.seed_errors import label_error, probability_error
+from backend.metrology.seed_errors import NO_ERROR, label_error, probability_error
 
 QUANTITIES = ("mean", "min", "max", "std", "uniformity")
 _LEAST_RAYS = 5
@@ -125,6 +125,7 @@ class SeedGauge:
     classes: Mapping[str, int]
     label_map: LabelMap
     u_place_px: float
+    is_draw: bool = False  # how well edges are known does not count
 
     def __call__(self, rule: Thickness, site: Site) -> FilmReading:
         """Thickness on each ray, NaN where it does not run from one neighbour to the other."""
@@ -169,6 +170,8 @@ class SeedGauge:
     def _error(
         self, field: Field, site: Site, rays: Line, places: Line, inward: float
     ) -> CurveError:
+        if self.is_draw:
+            return NO_ERROR
         if self.tier == "label":
             pixels = site.to_px(places, rays)
             return label_error(pixels, rays, (float(rays[0]), float(rays[-1])), self.u_place_px)

@@ -78,6 +78,9 @@ class ProbabilityError:
         return math.sqrt(2) * self.of_mean(0, half) / half
 
 
+NO_ERROR = ProbabilityError(0.0)
+
+
 def label_error(
     pixels: Points, along: Line, straight: tuple[float, float], u_place_px: float
 ) -> LabelError:

@@ -22,7 +22,7 @@ from backend.metrology.contours import Field, Points, outlines, segments_of
 from backend.metrology.curves import MIN_SHARE, Curve
 from backend.metrology.frame import Frame
 from backend.metrology.seed_errors import (
-    ProbabilityError,
+    NO_ERROR,
     label_error,
     probability_error,
 )
@@ -30,7 +30,6 @@ from backend.metrology.structures import Instance, field_of
 
 _BELOW_PX = 1.0  # how far under a base its neighbour is looked for
 _LOCKED_PX = 1.01  # a wall that visits no more pixel columns is tied to the grid
-_NO_ERROR = ProbabilityError(0.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Seeding:
     tier: Literal["label", "prob"]
     u_place_px: float
     label_map: LabelMap  # (H, W), of the image
+    is_draw: bool = False  # how well edges are known does not count
 
 
 def seed_body(seeding: Seeding, instance: Instance, field: Field, under: list[int] | None) -> Body:
@@ -93,15 +93,17 @@ def _curves(outline: Points) -> dict[EdgeName, Curve]:
     v, left, right = sampled(segments, "v")
     u, base, top = sampled(segments, "u")
     return {
-        "left": Curve(v, left, "label", _NO_ERROR),
-        "right": Curve(v, right, "label", _NO_ERROR),
-        "base": Curve(u, base, "label", _NO_ERROR),
-        "top": Curve(u, top, "label", _NO_ERROR),
+        "left": Curve(v, left, "label", NO_ERROR),
+        "right": Curve(v, right, "label", NO_ERROR),
+        "base": Curve(u, base, "label", NO_ERROR),
+        "top": Curve(u, top, "label", NO_ERROR),
     }
 
 
 def _with_error(seeding: Seeding, field: Field, curve: Curve, name: EdgeName) -> Curve:
     """Tell how well an edge is known."""
+    if seeding.is_draw:
+        return curve
 
     def pixels(shift: float) -> Points:
         points = np.stack([curve.across + shift, curve.along], axis=-1)

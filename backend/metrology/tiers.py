@@ -108,6 +108,7 @@ class Tiers:
             "prob" if tier == "prob" else "label",
             self.recipe.edges.u_place_px,
             self.subject.label_map,
+            self.subject.is_draw,
         )
         under = None if source.under is None else [self.classes[source.under]]
         return seed_body(seeding, instance, self.field_of(source.materials, tier), under)
@@ -124,6 +125,7 @@ class Tiers:
             self.classes,
             self.subject.label_map,
             self.recipe.edges.u_place_px,
+            self.subject.is_draw,
         )
         gauge: FilmGauge = seed_gauge
         if self.gray is not None and "gray" in self.order and not is_label:
