@@ -4,7 +4,8 @@
 
 Draws synthetic gates and lets a simulated annotator paint what is true in three boxes a turn, until
 width, height and gate oxide of every gate are within 0.5 px of what the true labels give. Prints
-medians over the images; "inf" where the turns did not suffice on half of them.
+medians over the images; "inf" where the turns did not suffice on half of them. With --coverage it
+prints instead how often the truth lies within the uncertainty that is reported.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
+from backend.metrology.cd_coverage import claims_on, tell_coverage
 from backend.metrology.cd_replay import compare_rankings
 from backend.microscope.equipment import EquipmentName
-from backend.microscope.synthetic import make_image
+from backend.microscope.synthetic import SyntheticImage, make_image
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(options.seed, options.seed + options.images)
     try:
         images = [make_image("gate", options.equipment, s, shape).without_databar() for s in seeds]
+        if options.coverage:
+            _tell_coverage(images, options.turns)
+            return 0
         efforts = compare_rankings(images, options.turns)
     except ValueError as error:
         parser.error(str(error))
@@ -39,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _tell_coverage(images: Sequence[SyntheticImage], turns: int) -> None:
+    """Print how often the truth lies within the uncertainty that is reported."""
+    claims = [claim for seed, image in enumerate(images) for claim in claims_on(image, turns, seed)]
+    print("\n".join(tell_coverage(claims)))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Strokes until all CDs are right, by ranking.")
     add = parser.add_argument
@@ -47,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--side", type=int, default=256, metavar="PX", help="of the images (default 256)")
     add("--equipment", choices=get_args(EquipmentName), default="A", help="default A")
     add("--seed", type=int, default=0, help="of the first image (default 0)")
+    add("--coverage", action="store_true", help="check the reported uncertainty instead")
     return parser
 
 

@@ -117,6 +117,7 @@ FLOW = [
     "metrology.cd_spots",
     "metrology.cd_statements",
     "metrology.cd_replay",
+    "metrology.cd_coverage",
     "metrology.rows",
     "metrology.accuracy_scenes",
     "metrology.accuracy",

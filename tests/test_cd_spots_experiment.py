@@ -8,3 +8,11 @@ def test_rankings_are_compared(capsys):
     assert main(["--images", "1", "--turns", "1", "--side", "128"]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in ("cd", "entropy", "random"))
+
+
+def test_coverage_is_told(capsys):
+    """How often the truth lies within what is reported."""
+    assert (
+        main(["--images", "1", "--turns", "1", "--side", "128", "--seed", "1", "--coverage"]) == 0
+    )
+    assert "| all |" in capsys.readouterr().out
