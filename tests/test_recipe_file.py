@@ -160,10 +160,10 @@ def test_ratios_are_computed_in_order(written):
 
 
 def test_a_frame_that_is_not_measured_is_refused(written):
-    """Along the axis of a structure nothing is measured yet, least of all its lean."""
-    (told,) = refusal(written(("version: 1", "version: 1\nframe: {align: structure_axis}")))
+    """The words that there are stand in the sentence."""
+    (told,) = refusal(written(("version: 1", "version: 1\nframe: {align: axis}")))
     assert "frame.align" in told
-    assert "'interface', 'angle' or 'none'" in told
+    assert "'interface', 'structure_axis', 'angle' or 'none'" in told
 
 
 @pytest.mark.parametrize(

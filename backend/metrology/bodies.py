@@ -135,11 +135,18 @@ class Body:
         Raises:
             UnmeasurableError: The edge is not known there.
         """
-        if edge == "base" and self.instance.cut_v is not None:
-            return self.base
+        if edge == self.cut_edge:
+            return self.base if edge == "base" else self.top
         left, right = self.span(edge, share)
         mean = self.mean(edge, left, right)
         return Level(mean.across, mean.u, mean.method, mean.quality, mean.flags)
+
+    @property
+    def cut_edge(self) -> Literal["base", "top", ""]:
+        """Where the instance was cut: an edge of nothing, whose level is another's."""
+        if self.instance.cut_v is None:
+            return ""
+        return "top" if self.instance.is_below_cut else "base"
 
     def span(self, edge: Literal["base", "top"], share: float = PLATEAU) -> tuple[float, float]:
         """The central part in u between the walls near the base or the top."""
@@ -164,8 +171,15 @@ def settled(body: Body, base_rule: Literal["plateau", "lowest", "cut"]) -> Body:
     Raises:
         UnmeasurableError: It has no base or no top.
     """
+    if body.cut_edge == "top" and body.instance.cut_v is not None:
+        lowest = min(float(outline[:, 1].min()) for outline in body.outline)
+        body = replace(
+            body,
+            base=replace(body.base, v=lowest),
+            top=replace(body.top, v=body.instance.cut_v),
+        )
     for _ in range(_ROUNDS):
-        top = body.plateau("top")
+        top = _cut_level(body) if body.cut_edge == "top" and body.bases else body.plateau("top")
         base = body.base
         if base_rule == "plateau":
             base = body.plateau("base")

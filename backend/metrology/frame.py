@@ -155,6 +155,34 @@ class Limits:
     min_baseline_px: float
 
 
+def along_axes(untilted: Frame, axes: list[Points], limits: Limits) -> Frame:
+    """The frame whose v runs along the mid-lines of structures.
+
+    Args:
+        untilted: Scales of the image.
+        axes: (row, column) points of the mid-line of each. Shapes (N, 2).
+        limits: When to refuse; the baseline is that of all mid-lines together.
+
+    Returns:
+        The frame, or the untilted one with flag `no_align`.
+    """
+    upward = np.array([-untilted.row_scale, untilted.column_scale])
+    lines = [fit_straight_line(axis * upward) for axis in axes if len(axis) >= 3]  # noqa: PLR2004  (less is no line)
+    lengths = np.array([line.length_px for line in lines])
+    if lengths.sum() < limits.min_baseline_px:
+        return replace(untilted, flags=("no_align",))
+    share = lengths / lengths.sum()
+    angles = np.array([line.angle_deg for line in lines])
+    tilt = float(share @ angles)
+    if abs(tilt) > limits.max_tilt_deg:
+        return replace(untilted, flags=("no_align",))
+    u = math.sqrt(
+        sum((one * line.angle_u_deg) ** 2 for one, line in zip(share, lines, strict=True))
+    )
+    scatter = float(angles.std(ddof=1)) / math.sqrt(len(angles)) if len(angles) > 1 else 0.0
+    return replace(untilted, tilt_deg=tilt, tilt_u_deg=max(u, scatter))
+
+
 def aligned(untilted: Frame, pieces: list[Points], limits: Limits) -> Frame:
     """The frame whose u runs along an interface.
 

@@ -14,15 +14,15 @@ import numpy as np
 
 from backend.arrays import UNLABELED
 from backend.metrology.bodies import WALLS, UnmeasurableError
-from backend.metrology.contours import interface_points
-from backend.metrology.frame import Frame, Limits, aligned, fragments
+from backend.metrology.contours import Points, interface_points
+from backend.metrology.frame import Frame, Limits, aligned, along_axes, fragments
 from backend.metrology.gray_edges import GrayImage
 from backend.metrology.image_rows import Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
 from backend.metrology.recipe import Ratio, Recipe
 from backend.metrology.results import Measured, MeasuredCD, MeasuredEdge, run_status
-from backend.metrology.structures import Instance, Region, find_instances, in_order
+from backend.metrology.structures import Instance, Region, find_instances, in_order, mid_line
 from backend.metrology.subject import UNVERIFIED, Subject
 from backend.metrology.tiers import EDGES, Source, Tiers
 
@@ -41,7 +41,8 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
     """
     classes = _classes(subject, recipe)
     region = _region(subject, recipe)
-    frame = _frame(region, recipe, classes)
+    scale = subject.calibration
+    frame = _frame(region, recipe, classes, scale.nm_per_px if scale else None)
     region = replace(region, frame=frame)
     gray = None
     if subject.gray is not None and not subject.no_gray:
@@ -91,7 +92,9 @@ def _region(subject: Subject, recipe: Recipe) -> Region:
     return Region(subject.label_map[rows, columns], (rows.start, columns.start), frame)
 
 
-def _frame(region: Region, recipe: Recipe, classes: Mapping[str, int]) -> Frame:
+def _frame(
+    region: Region, recipe: Recipe, classes: Mapping[str, int], nm_per_px: float | None
+) -> Frame:
     """Align the measuring frame as the recipe says."""
     rule = recipe.frame
     if rule.align == "none":
@@ -99,9 +102,25 @@ def _frame(region: Region, recipe: Recipe, classes: Mapping[str, int]) -> Frame:
     if rule.align == "angle":
         return replace(region.frame, tilt_deg=rule.angle_deg or 0.0)
     limits = Limits(rule.max_tilt_deg, rule.min_baseline_px)
+    if rule.align == "structure_axis":
+        return along_axes(region.frame, _axes(region, recipe, classes, nm_per_px), limits)
     below, above = _between(region, recipe, classes)
     points = interface_points(region.label_map, below, above) + np.array(region.corner)
     return aligned(region.frame, fragments(points, rule.trim_fraction), limits)
+
+
+def _axes(
+    region: Region, recipe: Recipe, classes: Mapping[str, int], nm_per_px: float | None
+) -> list[Points]:
+    """Mid-lines of the structures that the frame follows; none where a scale is wanting."""
+    name = recipe.frame.axis_of or ""
+    rule = recipe.structures[name]
+    if rule.min_area_nm2 is not None and nm_per_px is None:
+        return []
+    materials = [classes[material] for material in rule.materials]
+    least = rule.min_area_px(nm_per_px)
+    found = find_instances(region, name, rule, materials, min_area_px=least)
+    return [mid_line(instance) for instance in found]
 
 
 def _between(

@@ -20,7 +20,7 @@ DIAMETERS = ("major", "minor", "equivalent", "ratio")
 
 def measure_area(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[str, Reading]:
     """Area inside the outline; edges that a fit has moved take their strip along."""
-    outline = _above_cut(body)
+    outline = _to_cut(body)
     value, parts, edges = polygon_area(outline), [], []
     left, right = body.walls_at(body.level(0.5))
     for side in WALLS:
@@ -43,7 +43,7 @@ def measure_area(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[str, R
 
 def measure_diameter(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[str, Reading]:
     """Axes of the ellipse that has the outline's area moments, exact for an ellipse."""
-    outline = _above_cut(body)
+    outline = _to_cut(body)
     major, minor = _axes(outline)
     if minor <= 0:
         raise UnmeasurableError("no_outline")
@@ -63,16 +63,15 @@ def measure_diameter(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[st
     return readings
 
 
-def _above_cut(body: Body) -> Points:
+def _to_cut(body: Body) -> Points:
     """The outline, ending at the level the instance was cut at."""
     outline = body.outline[0]
-    if body.instance.cut_v is None:
+    if not body.cut_edge:
         return outline
     # a cut that runs between pixel centres leaves steps: they are laid onto its level
-    near = np.abs(outline[:, 1] - body.base.v) < 1
-    return np.where(
-        near[:, None], np.stack([outline[:, 0], np.full(len(outline), body.base.v)], 1), outline
-    )
+    v = body.base.v if body.cut_edge == "base" else body.top.v
+    near = np.abs(outline[:, 1] - v) < 1
+    return np.where(near[:, None], np.stack([outline[:, 0], np.full(len(outline), v)], 1), outline)
 
 
 def _moved(body: Body, width: float) -> float:
@@ -80,7 +79,7 @@ def _moved(body: Body, width: float) -> float:
     added = 0.0
     faces: tuple[tuple[Literal["base", "top"], int], ...] = (("base", -1), ("top", 1))
     for edge, sign in faces:
-        if edge == "base" and body.instance.cut_v is not None:
+        if edge == body.cut_edge:
             continue
         seed = body.seed[edge].mean(*body.span(edge))
         level = body.base if edge == "base" else body.top

@@ -64,8 +64,9 @@ class CalibrationRule(Part):
 class FrameRule(Part):
     """Which way is up: u runs along the reference interface, v away from the substrate."""
 
-    align: Literal["interface", "angle", "none"] = "interface"
+    align: Literal["interface", "structure_axis", "angle", "none"] = "interface"
     between: tuple[str, str] | None = None  # materials; None: the substrate's top
+    axis_of: str | None = None  # with `structure_axis`: the structures whose mid-lines are v
     angle_deg: float | None = None  # with `angle`
     trim_fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # central part of a fragment
     max_tilt_deg: Positive = 15.0
@@ -75,6 +76,8 @@ class FrameRule(Part):
     def _check(self) -> FrameRule:
         if self.align == "angle" and self.angle_deg is None:
             raise ValueError("align: angle needs angle_deg")
+        if (self.align == "structure_axis") != (self.axis_of is not None):
+            raise ValueError("align: structure_axis and axis_of go together")
         return self
 
 
@@ -118,11 +121,11 @@ class InterfaceBase(Part):
 
 
 class Cut(Part):
-    """Keep only what lies above the fitted level of another structure."""
+    """Keep only what lies above, or below, the fitted level of another structure."""
 
     level_of: str
     part: Literal["base", "top"]
-    keep: Literal["above"]
+    keep: Literal["above", "below"]
 
 
 class StructureRule(Part):
@@ -142,6 +145,8 @@ class StructureRule(Part):
         _only_one(self, ("min_area_nm2", "min_area_px2"), required=False)
         if self.base == "cut" and self.cut is None:
             raise ValueError("base: cut needs cut: {level_of, part, keep}")
+        if self.base == "cut" and self.cut is not None and self.cut.keep == "below":
+            raise ValueError("what is kept below a cut has it as its top: base cannot be cut")
         return self
 
     def min_area_px(self, nm_per_px: float | None) -> float:

@@ -27,6 +27,7 @@ _MATERIALS = (
     ("measurements", ANY, "top_of"),
 )
 _STRUCTURES = (
+    ("frame", "axis_of"),
     ("structures", ANY, "cut", "level_of"),
     ("measurements", ANY, "of"),
     ("measurements", ANY, "to"),
@@ -47,6 +48,7 @@ def check_recipe(data: Mapping[str, Any], labels: Sequence[str] | None) -> Itera
     yield from _names(data)
     yield from _labels(data, labels)
     yield from _structures(data)
+    yield from _axis(data)
     yield from _region(data)
     yield from _repeated_ids(data)
     for path, rule in _rules(data):
@@ -121,6 +123,23 @@ def _structures(data: Mapping[str, Any]) -> Iterator[Mistake]:
         circle = [str(name) for name in error.args[1]][::-1]
         text = f"{' -> '.join(circle)} is a circle: each is cut at the level of the next"
         yield Mistake(("structures", circle[0]), text)
+
+
+def _axis(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A frame that follows structures has to find them first, and cannot tell how they lean."""
+    frame = _mapping(data, "frame")
+    if frame.get("align") != "structure_axis":
+        return
+    name = frame.get("axis_of")
+    for path, rule in find(data, ("structures", str(name))):
+        if isinstance(rule, Mapping) and rule.get("cut") is not None:
+            text = (
+                f"{path[-1]} is cut at a level, which needs a frame first: name another structure"
+            )
+            yield Mistake(("frame", "axis_of"), text)
+    for path, rule in _rules(data):
+        if rule.get("kind") == "tilt" and rule.get("quantity", "lean") == "lean":
+            yield Mistake(path, "this frame leans with the structures: align another way for lean")
 
 
 def _region(data: Mapping[str, Any]) -> Iterator[Mistake]:

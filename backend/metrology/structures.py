@@ -22,6 +22,7 @@ from backend.metrology.results import Point
 Mask = NDArray[np.bool_]  # (H, W)
 
 _MARGIN_PX = 8  # around a mask: soft edges go on beyond it
+_ENDS = 0.15  # of the rows at either end, where corners are rounded
 _FOOT = 1.5  # times that, how far from a piece its own pixels reach
 _BRIDGE = 0.1  # of the height above a cut: no bridge of two instances is that thick
 
@@ -38,6 +39,7 @@ class Instance:
     reach_px: float  # half its width, in columns
     area_px: float  # pixels; only to compare with the least area asked for
     cut_v: float | None = None  # level it was cut at
+    is_below_cut: bool = False  # the cut is its top, not its base
     flags: tuple[str, ...] = ()
 
     @property
@@ -104,12 +106,13 @@ def find_instances(
         pieces, count = ndi.label(material)
     else:
         pieces, count = _cut(material, region.levels(), cut_v, above=rule.cut.keep == "above")
+    is_below = cut_v is not None and rule.cut is not None and rule.cut.keep == "below"
     found = []
     for number, window in enumerate(ndi.find_objects(pieces, count), start=1):
         if window is None:
             continue
         instance = _instance(region, pieces, number, window)
-        instance = replace(instance, structure=name, cut_v=cut_v)
+        instance = replace(instance, structure=name, cut_v=cut_v, is_below_cut=is_below)
         if instance.area_px < max(min_area_px, 1):
             continue
         if "border" in instance.flags and rule.border == "exclude":
@@ -181,6 +184,16 @@ def _instance(
     return Instance("", 0, mask, corner, center, reach, float(mask.sum()), flags=flags)
 
 
+def mid_line(instance: Instance) -> Points:
+    """Middles of an instance's rows, without its rounded ends; (row, column). (N, 2)."""
+    rows = np.flatnonzero(instance.mask.any(axis=1))
+    margin = int(len(rows) * _ENDS)
+    rows = rows[margin : len(rows) - margin]
+    mask = instance.mask[rows]
+    first, last = mask.argmax(axis=1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    return np.stack([rows, (first + last) / 2], axis=-1) + np.array(instance.corner)
+
+
 def _numbered(found: list[Instance], rule: StructureRule, frame: Frame) -> list[Instance]:
     def place(instance: Instance) -> float:
         u, v = frame.to_uv(np.array(instance.center)).tolist()
@@ -193,9 +206,9 @@ def piece_of(instance: Instance, label_map: LabelMap, material: int) -> Instance
     """The largest piece of one material within an instance."""
     pieces, count = ndi.label((label_map[instance.window] == material) & instance.mask)
     if count == 0:
-        return replace(instance, mask=np.zeros_like(instance.mask), cut_v=None)
+        return replace(instance, mask=np.zeros_like(instance.mask), cut_v=None, is_below_cut=False)
     largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    return replace(instance, mask=pieces == largest, cut_v=None)
+    return replace(instance, mask=pieces == largest, cut_v=None, is_below_cut=False)
 
 
 def field_of(instance: Instance, field: Points) -> Points:
