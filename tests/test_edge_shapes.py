@@ -16,7 +16,7 @@ def test_a_blurred_skin_is_what_convolving_gives(skin_px):
     skin = np.where(fine > 0, np.exp(-((fine / skin_px) ** 2)), 0)
     for depth in (-3.0, 0.0, 2.5):
         blur = np.exp(-(((depth - fine) / 1.5) ** 2) / 2) / (1.5 * np.sqrt(2 * np.pi))
-        level = blurred_skin(np.array([depth]), 1.5, skin_px)[0]
+        level = blurred_skin(np.array([depth]), 1.5, skin_px)
         assert level[0] == pytest.approx((skin * blur).sum() * 0.01, abs=1e-4)
 
 

@@ -49,7 +49,7 @@ def gate(too_wide_px=0.0, texture=0.0, seed=0, skin=0.0):
     rng = np.random.default_rng(seed)
     gray = 1000 + 1000 * (1 - inside - below) + 500 * below
     for depth in (left, -right):
-        gray += 1000 * skin * blurred_skin(depth, 1.5, 5.0)[0] * ndtr(top / 1.5) * ndtr(-base / 1.5)
+        gray += 1000 * skin * blurred_skin(depth, 1.5, 5.0) * ndtr(top / 1.5) * ndtr(-base / 1.5)
     gray += rng.normal(0, 100, gray.shape)
     if texture:
         grain = np.kron(rng.normal(0, 1, (25, 25)), np.ones((8, 8)))

@@ -46,7 +46,7 @@ class EdgeShape:
         level: Floats = ndtr(across_px / sigma_px)
         for skin, depth in ((self.left, -across_px), (self.right, across_px)):
             if skin is not None:
-                level = level + skin.share * blurred_skin(depth, sigma_px, skin.depth_px)[0]
+                level = level + skin.share * blurred_skin(depth, sigma_px, skin.depth_px)
         return level
 
     def derivatives(self, across_px: Floats, sigma_px: float) -> tuple[Floats, Floats, Floats]:
@@ -57,7 +57,7 @@ class EdgeShape:
         bend = -slope * z / sigma_px
         for skin, sign in ((self.left, -1.0), (self.right, 1.0)):
             if skin is not None:
-                parts = blurred_skin(sign * across_px, sigma_px, skin.depth_px)
+                parts = _skin_derivatives(sign * across_px, sigma_px, skin.depth_px)
                 level = level + skin.share * parts[0]
                 slope = slope + sign * skin.share * parts[1]
                 bend = bend + skin.share * parts[2]
@@ -67,26 +67,30 @@ class EdgeShape:
 PLAIN = EdgeShape()
 
 
-def blurred_skin(
-    depth_px: Floats, sigma_px: float, skin_px: float
-) -> tuple[Floats, Floats, Floats]:
-    """exp(-(x / skin)^2) for x > 0 and 0 beyond, blurred; its first and second derivative.
+def blurred_skin(depth_px: Floats, sigma_px: float, skin_px: float) -> Floats:
+    """exp(-(depth / skin)^2) inside a material and 0 outside, blurred.
 
     Example:
-        >>> level, slope, _ = blurred_skin(np.array([-9.0, 0.0, 90.0]), 1.5, 1e6)
-        >>> level.round(3).tolist()
+        >>> blurred_skin(np.array([-9.0, 0.0, 90.0]), 1.5, 1e6).round(3).tolist()
         [0.0, 0.5, 1.0]
     """
-    variance = skin_px**2 / 2
-    both = variance + sigma_px**2
-    height = np.sqrt(variance / both)
+    both = skin_px**2 / 2 + sigma_px**2
+    height = skin_px / np.sqrt(2 * both)
+    level: Floats = ndtr(height / sigma_px * depth_px)
+    level *= height * np.exp(-(depth_px**2) / (2 * both))
+    return level
+
+
+def _skin_derivatives(
+    depth_px: Floats, sigma_px: float, skin_px: float
+) -> tuple[Floats, Floats, Floats]:
+    """The blurred skin, its slope and its curvature."""
+    both = skin_px**2 / 2 + sigma_px**2
+    height = skin_px / np.sqrt(2 * both)
     sharp = height / sigma_px
     fading = height * np.exp(-(depth_px**2) / (2 * both))
-    inside = ndtr(sharp * depth_px)
-    density = _DENSITY * sharp * np.exp(-((sharp * depth_px) ** 2) / 2)
-    level = fading * inside
-    slope = fading * density - level * depth_px / both
-    bend = level * (depth_px**2 / both**2 - 1 / both) - fading * density * depth_px * (
-        2 / both + sharp**2
-    )
+    rise = fading * _DENSITY * sharp * np.exp(-((sharp * depth_px) ** 2) / 2)
+    level = fading * ndtr(sharp * depth_px)
+    slope = rise - level * depth_px / both
+    bend = level * (depth_px**2 / both**2 - 1 / both) - rise * depth_px * (2 / both + sharp**2)
     return level, slope, bend

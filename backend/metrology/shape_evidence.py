@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 _SIGMAS_PX = np.array([0.8, 0.95, 1.13, 1.35, 1.6, 1.9, 2.26, 2.7])
 _SKINS_PX = (None, 1.6, 2.7, 4.5, 7.5, 12.0)
-_PLACES_PX = np.arange(-3.0, 3.01, 0.2)
+_PLACES_PX = np.arange(-3.0, 3.01, 0.25)
 _USUAL_SIGMA_PX, _SIGMA_SPREAD = 1.15, 0.4  # median, and spread of its logarithm
 _LABEL_PX = 0.3  # by which labels are off as a whole, now and then much more (Cauchy)
 _USUAL_SHARE = 0.4  # of the step, a skin
@@ -96,4 +96,4 @@ def _weigh(across_px: Floats, level: Floats, u: float) -> _Weighed:
 def _skin(depth_px: Floats, sigma_px: float, skin_px: float | None) -> Floats:
     if skin_px is None:
         return np.zeros_like(depth_px)
-    return blurred_skin(depth_px, sigma_px, skin_px)[0]
+    return blurred_skin(depth_px, sigma_px, skin_px)
