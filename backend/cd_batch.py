@@ -13,6 +13,7 @@ from pathlib import Path
 
 from backend.measurables import Measurable
 from backend.measuring import Failed, Finished, Setup, measure_all, read_image
+from backend.metrology.agreement import model_errors
 from backend.metrology.database import CdDatabase, open_database, stated_scales, write_run
 from backend.metrology.overlay import save_overlays
 from backend.metrology.recipe import Recipe
@@ -44,7 +45,7 @@ class Told:
 
 
 def make_setup(recipe: Recipe, database: Path, scale: Calibration | None) -> Setup:
-    """What a batch shares, with the scales that users stated before.
+    """What a batch shares, with what the database knows of scales and models.
 
     Raises:
         InvalidImageError: The pixel size that the user tells is not plausible.
@@ -54,7 +55,7 @@ def make_setup(recipe: Recipe, database: Path, scale: Calibration | None) -> Set
     if not database.exists():
         return Setup(recipe, database, scale)
     with closing(open_database(database)) as opened:
-        return Setup(recipe, database, scale, stated_scales(opened))
+        return Setup(recipe, database, scale, stated_scales(opened), model_errors(opened))
 
 
 def run_batch(measurables: Iterable[Measurable], batch: Batch) -> Iterator[Told]:

@@ -8,6 +8,7 @@ process would load them.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ from backend.learning.labeled_images import read_mask
 from backend.measurables import Measurable
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
-from backend.metrology.records import ImageRecord, Run, RunSource, path_beside
+from backend.metrology.records import ImageRecord, RowsOfModel, Run, RunSource, path_beside
 from backend.metrology.results import Measured, run_status
 from backend.metrology.stated_scales import Evidence, StatedScale, weigh
 from backend.metrology.subject import Subject
@@ -37,6 +38,9 @@ from backend.microscope.scale import Scale, check_plausible, is_plausible
 
 ENGINE_VERSION = "1"
 """Counts up when the same inputs give other values: a new default, a better fit."""
+
+MODEL_ERROR = "model_error"
+"""Flag of a run whose uncertainties hold what its model showed on images with drawn labels."""
 
 TIMES = ("%d %b %Y %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
 """How microscopes write the time, beside ISO 8601: Zeiss, TIFF, JEOL. Day and month of 01/02/2024
@@ -58,6 +62,7 @@ class Setup:
     database: Path  # paths are stored as seen from there
     scale: Calibration | None = None  # told by the user
     stated: Mapping[str, StatedScale] = field(default_factory=dict)  # before, by image
+    model_errors: Mapping[RowsOfModel, float] = field(default_factory=dict)  # beside drawn labels
 
     def __post_init__(self) -> None:
         if self.scale:
@@ -154,7 +159,27 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
         scale.is_stated,
     )
     finished = replace(measured, status=status, flags=flags)
+    if run.source.model:
+        finished = _with_model_error(finished, run, setup)
     return Finished(run, finished, time.perf_counter() - started, scale.note)
+
+
+def _with_model_error(measured: Measured, run: Run, setup: Setup) -> Measured:
+    """Let what a model showed on images with drawn labels count where its belief placed edges.
+
+    How steep probabilities are says little of how right they are.
+    """
+    model_id, recipe_id = run.source.model.id if run.source.model else "", run.recipe_id
+    cds = []
+    for cd in measured.cds:
+        key = RowsOfModel(model_id, recipe_id, cd.measurement, cd.side, cd.part, cd.quantity)
+        error = setup.model_errors.get(key)
+        if error is not None and cd.value is not None and cd.method == "prob":
+            cd = replace(cd, u_value=math.hypot(cd.u_value or 0.0, error))
+        cds.append(cd)
+    is_changed = any(new is not old for new, old in zip(cds, measured.cds, strict=True))
+    flags = (*measured.flags, MODEL_ERROR) if is_changed else measured.flags
+    return replace(measured, cds=tuple(cds), flags=flags)
 
 
 def read_image(measurable: Measurable, setup: Setup) -> tuple[Intensities, Scale]:

@@ -9,7 +9,7 @@ from cd_runs import MODEL, gate_run, gates, width
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backend.metrology.agreement import Pair, agreement, compare, deming_slope
+from backend.metrology.agreement import Pair, agreement, compare, deming_slope, model_errors
 from backend.metrology.database import open_database, write_run
 from backend.metrology.results import Measured
 
@@ -140,3 +140,19 @@ def test_images_without_a_model_are_no_loss(database):
     write_run(database, gate_run(), gates(40.0))
 
     assert compare(database) == []
+
+
+def test_a_model_s_error_is_known_from_five_images(database):
+    """Widths 1 px too large in four images and 3 in the fifth: root of (4 + 9) / 5."""
+    for number in range(5):
+        write_run(database, gate_run(number), gates(40.0))
+        wrong = 3.0 if number == 4 else -1.0
+        assert model_errors(database) == {}
+        write_run(database, gate_run(number, model=MODEL), gates(40.0 + wrong))
+
+    errors = {key.measurement: error for key, error in model_errors(database).items()}
+
+    assert errors["gate_mcd"] == pytest.approx((13 / 5) ** 0.5)
+    assert errors["gate_swa"] == errors["gate_area"] == 0
+    (key, *_) = model_errors(database)
+    assert (key.model_id, key.recipe_id) == (MODEL.id, gate_run().recipe_id)

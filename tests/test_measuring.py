@@ -1,6 +1,7 @@
 """Images are read with their labels and pixel size, and measured; one that fails says why."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +17,7 @@ from backend.measuring import Failed, Finished, Setup, iso_time, measure, measur
 from backend.metrology.database import open_database, write_run
 from backend.metrology.overlay import draw_run
 from backend.metrology.recipe_file import load_recipe
-from backend.metrology.records import ModelRecord
+from backend.metrology.records import ModelRecord, RowsOfModel
 from backend.microscope.calibration import Calibration
 from backend.microscope.import_record import prepare_import, save_import
 from backend.microscope.importers import ImportOptions, import_file
@@ -263,6 +264,29 @@ def test_probabilities_are_measured_as_a_model_s(gates, tmp_path):
     assert widths == pytest.approx(
         [cd.value for cd in drawn.measured.cds if cd.measurement == "gate_mcd"], abs=0.5
     )
+
+
+def test_what_a_model_showed_counts_where_it_placed_edges(gates, tmp_path):
+    """2 px off on other images: no width of its own is surer, whatever it says of itself."""
+    folder, image, setup = gates
+    edges = setup.recipe.edges.model_copy(update={"prefer": ("prob", "label")})
+    setup = replace(setup, recipe=setup.recipe.model_copy(update={"edges": edges}))
+    (measurable,) = dataset_measurables(folder)
+    path = tmp_path / "p.npy"
+    np.save(path, (np.arange(4)[:, None, None] == image.label_map).astype(np.float16))
+    model = ModelRecord("shared model", "a" * 64, image.materials, "v0001")
+    inferred = replace(measurable, mask=None, probabilities=path, model=model)
+    alone = measure(inferred, setup)
+    key = RowsOfModel(model.id, alone.run.recipe_id, "gate_mcd", "", "", "")
+    found = measure(inferred, replace(setup, model_errors={key: 2.0}))
+
+    pairs = list(zip(alone.measured.cds, found.measured.cds, strict=True))
+    widths = [pair for pair in pairs if pair[0].measurement == "gate_mcd"]
+    assert all(new.u_value == pytest.approx(math.hypot(old.u_value, 2)) for old, new in widths)
+    assert all(new == old for old, new in pairs if old.measurement != "gate_mcd")
+    assert found.measured.flags == (*alone.measured.flags, "model_error")
+    drawn = measure(measurable, replace(setup, model_errors={key: 2.0}))
+    assert "model_error" not in drawn.measured.flags
 
 
 def test_a_failed_image_never_stops_the_batch(gates, tmp_path):

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.metrology.database import CdDatabase
+from backend.metrology.records import RowsOfModel
 from backend.metrology.schema import COMPARED_RUNS, NEWEST_RUNS
 from backend.metrology.summary import COUNTED, confidence_factor, name_series
 
+_LEAST_IMAGES = 5  # with drawn labels, before a model's error is known
 _LIMITS = 1.96  # standard deviations that hold 95 % of differences
 
 
@@ -200,3 +202,18 @@ def _group(series: str, row: Mapping[str, Any], unit: str) -> Group:
     model = f"{row['model']} {row['model_version'] or ''}".strip()
     recipe = f"{row['recipe']} {row['recipe_version']}"
     return Group(recipe, model, series, row["side"], unit)
+
+
+def model_errors(database: CdDatabase) -> dict[RowsOfModel, float]:
+    """How far each model's CDs are off from drawn labels, root mean square, bias included.
+
+    In pixels, degrees or as ratios, as `MeasuredCD` has them; of series with five images or more.
+    """
+    rows = database.query(
+        "select model_id, recipe_id, measurement, side, part, quantity,"
+        " avg(coalesce(delta_px, delta) * coalesce(delta_px, delta)) as square"
+        " from label_vs_model group by model_id, recipe_id, measurement, side, part, quantity"
+        " having count(distinct image_id) >= ?",
+        [_LEAST_IMAGES],
+    )
+    return {RowsOfModel(*list(row.values())[:-1]): math.sqrt(row["square"]) for row in rows}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from backend.metrology.recipe import Recipe
 from backend.metrology.recipe_file import recipe_definition, recipe_hash
@@ -108,6 +108,17 @@ class RunSource:
     def kind(self) -> LabelSource:
         """Which of the two."""
         return "inference" if self.model else "ground_truth"
+
+
+class RowsOfModel(NamedTuple):
+    """Rows of a recipe that are alike, on labels of one model."""
+
+    model_id: str
+    recipe_id: str
+    measurement: str
+    side: str
+    part: str
+    quantity: str
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,12 @@ class ProbabilityError:
     """An edge known from a model's probabilities."""
 
     s_px: float  # half the distance of the 16 and 84 % levels
-    coverage: float = 1.0  # how much more the model errs than it says
 
     def of_mean(self, low: float, high: float) -> float:
         """The model's doubt, less over a stretch longer than its mistakes are."""
         ratio = CORRELATION_PX / max(high - low, 1e-3)
         shared = 2 * ratio * (1 - ratio * (1 - math.exp(-1 / ratio)))
-        return self.coverage * max(self.s_px, LEAST_S_PX) * math.sqrt(shared)
+        return max(self.s_px, LEAST_S_PX) * math.sqrt(shared)
 
     def of_slope(self, low: float, high: float) -> float:
         """Two halves that err on their own."""
