@@ -29,7 +29,8 @@ COVERAGE = 1.4
 """How much more CDs err than draws scatter: with it 95 % of the truths lie within 2 u.
 
 From widths, heights and gate oxides on twelve synthetic images (equipment A, B and C, 256 px, five
-turns of strokes each), which alone ask for 1.1 to 1.7; `scripts/cd_spots_experiment.py --coverage` measures it on others.
+turns of strokes each), which alone ask for 1.1 to 1.7; `scripts/cd_spots_experiment.py --coverage`
+measures it on others.
 """
 
 _MAIN = ("", "mean", "3s", "equivalent")  # rows that tell the value itself, and not how it scatters
