@@ -27,13 +27,16 @@ def main(arguments: Sequence[str]) -> int:
     if options.baseline is not None and options.baseline < 2:  # noqa: PLR2004 - one shows no spread
         parser.error("--baseline must be 2 or more images")
     try:
-        from backend.metrology.report import ReportOptions, write_report  # needs an optional extra
+        from backend.metrology.report import ReportOptions, write_report  # need an optional extra
+        from backend.metrology.workbook import write_workbook
     except ModuleNotFoundError as error:
         sys.exit(f'{error.name} is missing: .venv/bin/pip install -e ".[report]"')
     try:
         with closing(open_database(options.database, create=False)) as database:
             wanted = ReportOptions(options.overlays, options.baseline)
             print(write_report(database, options.database, options.out, wanted))
+            if options.xlsx:
+                print(write_workbook(database, options.out / "cds.xlsx"))
             if options.browse:
                 copy, metadata = write_snapshot(database, options.database, options.out / "browse")
                 print(f"datasette -i {copy} -m {metadata} {PATIENCE}")
@@ -53,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="FOLDER", help="for index.html and its files")
     add("--overlays", action="store_true", help="draw the newest run of each image")
     add("--baseline", type=int, metavar="N", help="control limits from the first N images (all)")
+    add("--xlsx", action="store_true", help="write all tables as an Excel file, too")
     add("--browse", action="store_true", help="copy the database, for Datasette")
     return parser
 
