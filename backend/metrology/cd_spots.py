@@ -111,11 +111,11 @@ def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) 
     if not is_settled:
         focused = gauge.focused(likeliest, measured.reference)
         spots = _Ranking(focused, likeliest, draws, measured, states).spots()
-    spots += _audit_spots(measured.reference, scribbles, spots, AUDITS if is_settled else 1)
+    spots += audit_spots(measured.reference, scribbles, spots, AUDITS if is_settled else 1)
     return CDReport(states, measured.stable_share, spots, is_settled, gauge.nm_per_px, is_assumed)
 
 
-def _audit_spots(
+def audit_spots(
     measured: Measured, scribbles: LabelMap, others: Sequence[Spot], count: int
 ) -> tuple[Spot, ...]:
     """Boxes at random places of measured edges, apart from the others.
