@@ -193,7 +193,7 @@ def gray_curve(image: GrayImage, seed: Curve, edge: EdgeName) -> GrayCurve:
 
 
 @dataclass(frozen=True)
-class _Beside:
+class Beside:
     """What lies on one side of a seed."""
 
     material: int
@@ -211,7 +211,7 @@ def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings |
     along = (last - first) / np.hypot(*(last - first))
     places = first + np.linspace(0.05, 0.95, _PLACES)[:, None] * (last - first)
     to_right = np.array([along[1], -along[0]])
-    left, right = (_look_aside(image, places, way) for way in (-to_right, to_right))
+    left, right = (look_aside(image, places, way) for way in (-to_right, to_right))
     if isinstance(left, str) or isinstance(right, str):
         return left if isinstance(left, str) else str(right)
     if left.material == right.material:
@@ -225,7 +225,7 @@ def look_beside(image: GrayImage, start: Point, end: Point) -> SideFitSettings |
     return replace(settings, shape=shape)
 
 
-def _look_aside(image: GrayImage, places: Points, way: Line) -> _Beside | str:
+def look_aside(image: GrayImage, places: Points, way: Line) -> Beside | str:
     """What a walk from places (N, 2) meets, or the flag that says why it is of no use."""
     steps = np.arange(1.0, _DEPTH_PX, 0.5)
     points = places[:, None] + steps[None, :, None] * way
@@ -248,7 +248,7 @@ def _look_aside(image: GrayImage, places: Points, way: Line) -> _Beside | str:
         return "clipped"
     level = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - level)))
-    return _Beside(material, Plateau(level, spread), room_px)
+    return Beside(material, Plateau(level, spread), room_px)
 
 
 def is_clipped(values: Line) -> bool:

@@ -16,13 +16,22 @@ from backend.metrology.edge_fit import Plateau
 from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
 from backend.metrology.films import SeedGauge
-from backend.metrology.gray_edges import MAX_CHI2, VAGUE_PX, GrayImage, is_clipped
+from backend.metrology.gray_edges import (
+    MAX_CHI2,
+    VAGUE_PX,
+    Beside,
+    GrayImage,
+    is_clipped,
+    look_aside,
+)
 from backend.metrology.readings import FilmReading, Site
 from backend.metrology.recipe import Thickness
 from backend.metrology.results import EdgeQuality, Point
 from backend.metrology.strips import line_frame
 
 _BLUR_PX = 1.5  # of an image, until an edge tells it: a thick film is six of them
+_CLEAR_PX = 2.5 * _BLUR_PX  # of the next edge, which pulls the plateau before it
+_LEAST_ROOM_PX = 1.5  # of a plateau, for its level to be known
 _LEAST_KNOWN = 5  # rays
 _BESIDE_PX = 2.0  # beyond an interface, where its neighbour is looked up
 _PLACES = 9
@@ -47,12 +56,9 @@ class GrayGauge:
             return replace(seed, flags=(*seed.flags, "clipped"))
         ends, scale = _seed_line(site, seed)
         thickness = float(seed.thickness[known].mean()) / scale
-        shapes = self._shapes(rule, ends, thickness)
-        if max(shape.u_px for shape in shapes) > VAGUE_PX:
-            return replace(seed, flags=(*seed.flags, "ambiguous_edge"))
-        settings = FilmFitSettings(
-            self.image.rules.window_px, film_gray=self._film_gray(rule), shapes=shapes
-        )
+        settings = self._settings(rule, ends, thickness)
+        if isinstance(settings, str):
+            return replace(seed, flags=(*seed.flags, settings))
         try:
             fit = fit_film(self.image.gray, *ends, thickness, settings)
         except np.linalg.LinAlgError:  # pixels that no film explains
@@ -70,6 +76,40 @@ class GrayGauge:
             EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red),
             seed.flags,
         )
+
+    def _settings(
+        self, rule: Thickness, ends: tuple[Point, Point], thickness_px: float
+    ) -> FilmFitSettings | str:
+        """What is known before the fit, or the flag that says why there should be none."""
+        shapes = self._shapes(rule, ends, thickness_px)
+        if max(shape.u_px for shape in shapes) > VAGUE_PX:
+            return "ambiguous_edge"
+        beside = self._beside(ends, thickness_px)
+        if isinstance(beside, str):
+            return beside
+        left, right = beside
+        return FilmFitSettings(
+            self.image.rules.window_px,
+            (left.room_px - _CLEAR_PX, thickness_px + right.room_px - _CLEAR_PX),
+            film_gray=self._film_gray(rule),
+            left=left.plateau,
+            right=right.plateau,
+            shapes=shapes,
+        )
+
+    def _beside(
+        self, ends: tuple[Point, Point], thickness_px: float
+    ) -> tuple[Beside, Beside] | str:
+        """What lies before a film and behind it, or the flag that says why it is of no use."""
+        middle, along, right = line_frame(*ends)
+        half = np.linspace(-0.45, 0.45, _PLACES)[:, None] * np.hypot(*np.subtract(*ends))
+        before = look_aside(self.image, middle + half * along, -right)
+        behind = look_aside(self.image, middle + half * along + thickness_px * right, right)
+        if isinstance(before, str) or isinstance(behind, str):
+            return before if isinstance(before, str) else str(behind)
+        if min(before.room_px, behind.room_px) < _CLEAR_PX + _LEAST_ROOM_PX:
+            return "crowded"
+        return before, behind
 
     def _shapes(
         self, rule: Thickness, ends: tuple[Point, Point], thickness_px: float
