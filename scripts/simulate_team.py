@@ -4,16 +4,19 @@
 
 Starts Label Studio and the backend on free ports, imports synthetic images, and lets a person work
 at each task over the API until it is right. After every few tasks the shared model is trained and
-published, as with the button Start Training: later tasks then need fewer strokes.
+published, as with the button Start Training: later tasks should then need fewer strokes, and the
+table at the end tells whether they did.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
@@ -74,11 +77,36 @@ def play(
         chosen = list(zip(tasks, images, strict=True))[first : first + options.train_every]
         rounds.append([_finish(person, task, image) for task, image in chosen])
         if first + options.train_every < options.tasks:
+            start = time.perf_counter()
             status = train(client, project, backend)
-            print(f"training: {status.state}: {status.sentence}", flush=True)
-    means = [sum(one.strokes for one in done) / len(done) for done in rounds]
-    print("strokes a task, from training to training:", " ".join(f"{mean:.1f}" for mean in means))
+            took_s = time.perf_counter() - start
+            print(f"training: {status.state} after {took_s:.0f} s: {status.sentence}", flush=True)
+    print(summary(rounds, options.enough))
     return rounds
+
+
+def summary(rounds: Sequence[Sequence[Finished]], enough: float) -> str:
+    """Medians of the tasks before the first training, and after each one, as a table."""
+    rows = [
+        "",
+        "| trainings before | tasks | right in the end | strokes | asks | accuracy before strokes "
+        "| accepted | waits s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number, done in enumerate(rounds):
+        right = sum(one.accuracy >= enough for one in done)
+        cells = [
+            str(number),
+            str(len(done)),
+            str(right),
+            f"{median(one.strokes for one in done):g}",
+            f"{median(one.asks for one in done):g}",
+            f"{median(one.accuracy_before for one in done):.4f}",
+            f"{median(one.accuracy for one in done):.4f}",
+            f"{median(one.waited_s for one in done):.1f}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", f"Medians of a task. Right: at least {enough:g} of its pixels."])
 
 
 def _finish(person: Person, task: int, image: SyntheticImage) -> Finished:
