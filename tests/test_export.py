@@ -211,7 +211,10 @@ def test_flagged_annotation_is_chosen_and_compared(label_studio, export, tmp_pat
         "the one of 2 that is flagged as ground truth",
         0.5,
     )
-    assert outcome.sentence == "annotation 30, the one of 2 that is flagged as ground truth"
+    assert outcome.sentence == (
+        "annotation 30, the one of 2 that is flagged as ground truth; all agree on 50.0% of the "
+        "labels"
+    )
 
 
 def test_annotation_that_cannot_be_compared_is_named(label_studio, export, tmp_path):

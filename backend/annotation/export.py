@@ -195,7 +195,8 @@ def _put(source: Source, dataset: Dataset, task: Task, finished: Sequence[Annota
         original_sha256=_text(task.data, ORIGINAL_KEY),
     )
     kind = dataset.put(provenance, image, truth.label_map)
-    return Outcome(task.id, kind, f"annotation {chosen.id}, {why}", provenance.notices)
+    agreed = "" if share_agreed is None else f"; all agree on {share_agreed:.1%} of the labels"
+    return Outcome(task.id, kind, f"annotation {chosen.id}, {why}{agreed}", provenance.notices)
 
 
 def _compose(
