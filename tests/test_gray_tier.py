@@ -149,3 +149,16 @@ def test_a_skin_of_the_metal_does_not_narrow_the_gate(too_wide_px):
     found = rows(gate(too_wide_px=too_wide_px, skin=0.4))["mcd", ""]
     assert found.method == "gray"
     assert abs(found.value - WIDTH_PX) < min(2 * found.u_value, 0.8)
+
+
+def test_a_narrow_band_is_fitted_over_as_many_lines_as_asked():
+    """A row of a noisy wall by 12 px of it, or by 40: less than half the square of the error."""
+    narrow = {"id": "cd", "kind": "width", "of": "gate", "at": {"fraction": 0.5, "band": 0.02}}
+    u = []
+    for lines in (1, 12, 40):
+        edges = {"prefer": ["gray", "label"], "u_gray_px": 0.0, "average_along_px": lines}
+        changed = RECIPE | {"edges": edges, "measurements": [narrow]}
+        (cd,) = measure_image(gate(), Recipe.model_validate(changed)).cds
+        assert cd.method == "gray"
+        u.append(cd.u_value)
+    assert u[0] == u[1] > np.sqrt(2) * u[2]

@@ -111,7 +111,8 @@ class GrayCurve(Curve):
 
     def _widened(self, low: float, high: float) -> tuple[float, float]:
         """A stretch that is long enough for a fit, as far as the curve goes."""
-        middle, half = (low + high) / 2, max(high - low, LEAST_STRETCH_PX) / 2
+        asked = self.image.rules.average_along_px if self.image else 0
+        middle, half = (low + high) / 2, max(high - low, LEAST_STRETCH_PX, asked) / 2
         known = self.along[np.isfinite(self.across)]
         if not len(known):
             return low, high

@@ -88,7 +88,7 @@ class EdgeRules(Part):
     intensity: Literal["linear"] = "linear"
     window_px: Annotated[float, Field(ge=2)] = 7
     average_along_px: Annotated[int, Field(ge=1)] = 3
-    """Of fits line by line; sides are fitted as a whole, by all their lines."""
+    """Of an edge, fitted at once at least: a narrower band is widened to it, and always to 12."""
     max_shift_px: Positive = 4
     min_cnr: Positive = 2.0
     u_place_px: Annotated[float, Field(ge=0)] = 0.5  # an annotator's placement of an edge, 1 sigma
