@@ -2,13 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from backend.arrays import UNLABELED
-from backend.learning import methods
+from backend.learning import methods, networks
 from backend.learning.guide import Guide, GuideSettings
 from backend.learning.image_network import ImageNetwork
-from backend.learning.methods import METHODS, PLAIN_CROSS_ENTROPY, GuidePlayer
+from backend.learning.methods import (
+    METHODS,
+    PLAIN_CROSS_ENTROPY,
+    GuidePlayer,
+    shared_methods,
+)
 from backend.learning.obal import obal_weights
+from backend.learning.shared_model import SharedModel
+from tests.test_registry import CARD
 
 SHAPE = (40, 70)
 
@@ -39,6 +47,21 @@ def test_every_method_answers_twice(name, layers):
     assert prediction.probabilities.shape == (2, *SHAPE)
     assert prediction.label_map.shape == prediction.uncertainty.shape == SHAPE
     np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["guide-shared", "guide-shared-untrained", "paper-shared"])
+def test_methods_of_a_shared_model_answer_before_the_first_stroke(name, layers):
+    """And after it; all begin with what the model believes."""
+    torch.manual_seed(0)
+    shared = SharedModel(CARD, networks.SharedNetwork(2, "random").eval())
+    player = shared_methods(shared)[name].start(layers, 2, 1, 0)
+
+    first = player.answer(np.full(SHAPE, UNLABELED, np.uint8))
+    player.go_on()
+    second = player.answer(strokes())
+
+    assert (first.label_map != UNLABELED).all()
+    assert first.probabilities.shape == second.probabilities.shape == (2, *SHAPE)
 
 
 def test_plain_cross_entropy_sees_strokes_only_and_evenly():

@@ -88,9 +88,11 @@ class ImageNetwork:
             scribbles: Drawn class per pixel, `UNLABELED` where nobody drew. Shape (H, W).
             inference: The inference result that teaches the background; on drawn pixels, what
                 was believed before they were drawn. Shape (C, H, W).
-            steps: How many crops to learn from.
+            steps: How many crops to learn from; none as long as nothing is drawn.
         """
         labels = np.unique(scribbles[scribbles != UNLABELED])
+        if not len(labels):
+            return
         drawn = [np.argwhere(scribbles == label) for label in labels]
         self._network.train()
         for _ in range(steps):
