@@ -46,7 +46,7 @@ class Resources:
     @property
     def model_version(self) -> str:
         """Names the shared model that starts guides, 0 before there is one."""
-        return f"{VERSION_PREFIX}-v{self.published.version}"
+        return _version_name(self.published.version)
 
     def shared(self, config: LabelConfig) -> SharedModel | None:
         """The shared model for a project's materials; None, and why in the log, without one."""
@@ -98,8 +98,17 @@ def to_store(prediction: Prediction, shared: SharedModel | None) -> StoredPredic
     return StoredPrediction(prediction.label_map, prediction.uncertainty, prediction.spots, name)
 
 
+def started_by(guide: Guide) -> str:
+    """Names the shared model that started a guide, which another may have replaced since."""
+    return _version_name(guide.shared.card.version if guide.shared else 0)
+
+
 def log_failure(sentence: str, work: Future[Any]) -> None:
     """Say why work failed that nobody waits for."""
     error = None if work.cancelled() else work.exception()
     if error is not None:
         logger.error("%s: %s: %s", sentence, type(error).__name__, error)
+
+
+def _version_name(version: int) -> str:
+    return f"{VERSION_PREFIX}-v{version}"

@@ -116,6 +116,7 @@ def _add_routes(app: FastAPI, service: GuideService, allowed: Any) -> None:  # n
     async def setup(body: dict[str, Any]) -> dict[str, str]:
         if schema := str(body.get("schema") or ""):
             service.check_label_config(schema)
+        service.project_opened(str(body.get("project") or ""))
         return {"model_version": service.model_version}
 
     @app.get("/versions", dependencies=[allowed])

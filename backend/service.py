@@ -43,7 +43,7 @@ from backend.learning.guide import Guide, Prediction
 from backend.learning.registry import Registry
 from backend.learning.shared_model import PublishedModel
 from backend.microscope.images import decode_image
-from backend.resources import VERSION_PREFIX, Resources, log_failure, to_store
+from backend.resources import VERSION_PREFIX, Resources, log_failure, started_by, to_store
 from backend.settings import Settings
 from backend.shared_predictions import SharedPredictions
 from backend.store import GuideStore, StoredPrediction, Turn
@@ -274,9 +274,8 @@ class GuideService:
         if annotation.finished:
             turns = self._store.turns(self._resources.key(task, config))
             uncertainty = turns[-1].uncertainty if turns else None
-            columns = TaskColumns(
-                "finished", self._resources.model_version, uncertainty, len(turns), len(regions)
-            )
+            model = turns[-1].model if turns else self._resources.model_version
+            columns = TaskColumns("finished", model, uncertainty, len(turns), len(regions))
             self._resources.show_when_idle(task_id, columns)
         if annotation.was_cancelled or annotation.finished or not regions:
             logger.info("annotation %d of task %d: nothing to learn", annotation_id, task_id)
@@ -340,7 +339,7 @@ class GuideService:
         drawn_px = int(np.count_nonzero(scribbles != UNLABELED))
         self._store.save_prediction(key, stored)
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        turn = Turn(task.id, at, strokes, drawn_px, 1 - stored.score, self._resources.model_version)
+        turn = Turn(task.id, at, strokes, drawn_px, 1 - stored.score, started_by(guide))
         turns = self._store.record_turn(key, turn)
         columns = TaskColumns(
             "scribbled", turn.model, turn.uncertainty, turns, strokes, *guidance.told

@@ -25,6 +25,7 @@ class SharedPredictions:
     def __init__(self, resources: Resources) -> None:
         """Take what the process has."""
         self._resources = resources
+        self._up_to_date: dict[int, str] = {}  # projects, and the version each serves
 
     def predict_ahead(self, task: Task, config: LabelConfig, deadline: float) -> None:
         """Let the shared model segment a task that nobody has drawn on, if there is time left."""
@@ -61,21 +62,50 @@ class SharedPredictions:
             task.id, TaskColumns("new", self._resources.model_version, uncertainty=1 - stored.score)
         )
 
-    def renew(self, project_id: int) -> None:
-        """Let the published model segment all tasks that nobody has worked on, when idle.
+    def keep_up(self, project_id: int) -> None:
+        """Renew a project, when idle, unless it serves the published model already.
+
+        So nothing is missed that was published or rolled back by hand, nor a renewal that a stop
+        of the backend has cut off.
+        """
+        version = self._resources.model_version
+        if not self._resources.published.version or self._up_to_date.get(project_id) == version:
+            return
+
+        def catch_up() -> None:
+            if self._resources.client.project(project_id).get("model_version") == version:
+                self._up_to_date[project_id] = version
+            else:
+                self.renew(project_id)
+
+        self._resources.when_idle(
+            ("keep up", project_id), catch_up, f"project {project_id} has old predictions"
+        )
+
+    def renew(self, project_id: int, *, only_new: bool = False) -> None:
+        """Let the published model segment all tasks that nobody has finished, when idle.
 
         Their predictions are pushed to Label Studio, and in the end the project is told to order
-        by them.
+        by them. Where somebody has drawn, it is the guide's own answer that is pushed.
+
+        Args:
+            project_id: Number in Label Studio.
+            only_new: Leave out tasks that have a prediction.
         """
+        version = self._resources.model_version
         config = parse_label_config(self._resources.client.project(project_id)["label_config"])
-        for body in self._resources.client.tasks(project_id):
-            if not body.get("total_annotations"):
-                self._renew_when_idle(body, config)
-        self._resources.when_idle(
-            ("version", project_id),
-            lambda: self._serve(project_id),
-            f"project {project_id} does not order by the new predictions",
-        )
+        if self._resources.shared(config) is not None:
+            for body in self._resources.client.tasks(project_id):
+                done = body.get("total_annotations") or (only_new and body.get("total_predictions"))
+                if not done:
+                    self._renew_when_idle(body, config)
+            self._resources.when_idle(
+                ("version", project_id),
+                lambda: self._serve(project_id),
+                f"project {project_id} does not order by the new predictions",
+            )
+        if not only_new:
+            self._up_to_date[project_id] = version
 
     def _serve(self, project_id: int) -> None:
         self._resources.client.serve_version(project_id, self._resources.model_version)
@@ -83,9 +113,7 @@ class SharedPredictions:
     def _renew_when_idle(self, body: Json, config: LabelConfig) -> None:
         def renew() -> None:
             task = parse_task(body, config.image_key)
-            if self._resources.store.load_scribbles(self._resources.key(task, config)) is not None:
-                return  # somebody works on it
-            self._segment(task, config)
+            self._segment(task, config)  # unless somebody works on it
             answer = self._resources.answer_stored(task, config)
             if answer["result"]:
                 self._resources.client.replace_predictions(task.id, **answer, prefix=VERSION_PREFIX)

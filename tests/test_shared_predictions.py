@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from label_studio_stand_in import (
-    HALVES,
     LABEL_CONFIG,
     LabelStudioStandIn,
     draft,
@@ -15,17 +14,17 @@ from label_studio_stand_in import (
     two_halves,
 )
 from loopback import Answer
+from taught_network import taught_network
 
 from backend import Guide, GuideSettings, TrainingSettings
 from backend.annotation.client import LabelStudioClient
 from backend.learning import networks
-from backend.learning.image_network import ImageNetwork
 from backend.learning.registry import Registry
 from backend.service import GuideService
 from backend.settings import Settings
 from tests.test_registry import CARD
 
-SMALL = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=64))
+SMALL = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=128))
 STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
 
 
@@ -33,12 +32,7 @@ STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
 def network():
     """A network that has learned the image of the one task."""
     image = networks.pad_image(two_halves().astype(np.float32) / 255)
-    teacher = ImageNetwork(image, 2, TrainingSettings(crop_px=64), seed=0)
-    truth = networks.pad_scribbles(HALVES)
-    teacher.train(truth, np.full((2, *image.shape), 0.5, np.float32), steps=40)
-    network = networks.SharedNetwork(2, "random")
-    network.load_state_dict(teacher.weights())
-    return network.eval()
+    return taught_network(image, (image > np.float32(0.5)).astype(np.uint8))
 
 
 @pytest.fixture
@@ -97,6 +91,13 @@ def columns_of(label_studio):
     return [body["data"] for body in bodies if "data" in body]
 
 
+def publish_other(registry):
+    """Publish a model of other materials."""
+    torch.manual_seed(0)
+    other = CARD.__class__(**{**vars(CARD), "materials": ("Si", "Metal")})
+    registry.publish(registry.add(networks.SharedNetwork(2, "random"), other).version)
+
+
 def served(label_studio):
     """The version that the project was told to serve last; "" if none."""
     patched = [r for r in label_studio.server.requests if r.method == "PATCH"]
@@ -127,13 +128,13 @@ def test_without_a_model_an_opened_task_stays_empty(service, label_studio):
 
 def test_model_of_other_materials_is_not_used(service, label_studio, registry, caplog):
     """The log says which it does not know; the guide works without it."""
-    torch.manual_seed(0)
-    other = CARD.__class__(**{**vars(CARD), "materials": ("Si", "Metal")})
-    registry.publish(registry.add(networks.SharedNetwork(2, "random"), other).version)
+    publish_other(registry)
     body = label_studio.task(drafts=[draft(*STROKES, prompt())])
     (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
     assert answer["result"]
     assert "knows Si, Metal but not Oxide" in caplog.text
+    wait_until(lambda: columns_of(label_studio))
+    assert columns_of(label_studio)[-1]["guide_model"] == "tem-guide-v0"
 
 
 @pytest.mark.usefixtures("published")
@@ -230,8 +231,7 @@ def test_project_that_serves_the_model_is_left_alone(service, label_studio):
 
 def test_model_of_other_materials_renews_nothing(service, label_studio, registry, caplog):
     """Predictions of earlier models stay, and the project goes on serving them."""
-    other = CARD.__class__(**{**vars(CARD), "materials": ("Si", "Metal")})
-    registry.publish(registry.add(networks.build_network(2, "random"), other).version)
+    publish_other(registry)
     service._shared.renew(1)
     assert "knows Si, Metal but not Oxide" in caplog.text
     time.sleep(0.3)
