@@ -6,7 +6,6 @@ from gray_edges import layers, missed_px, seed_line
 from scipy import ndimage as ndi
 
 from backend.metrology.edge_fit import Plateau, SideFitSettings, fit_side
-from backend.metrology.edge_shapes import EdgeShape, Skin
 from backend.metrology.film_fit import FilmFitSettings, Known, eroded, fit_film, thick_gray
 
 LEVELS = (120, 220, 60)
@@ -134,17 +133,3 @@ def test_spread_of_a_films_gray_is_that_between_places():
     assert thick_gray(noisy, film, 1.5).spread == pytest.approx(10 / 5, rel=0.3)
     sloped = noisy + np.linspace(-40, 40, 60)
     assert thick_gray(sloped, film, 1.5).spread > 15
-
-
-def test_skins_of_the_neighbours_are_no_part_of_a_film():
-    """Both interfaces keep their places; places that are known to lie elsewhere count too."""
-    edges = (EdgeShape(Skin(0.3, 4.0)), EdgeShape(None, Skin(-0.4, 5.0)))
-    image = layers((100, 220, 60), [30.3, 38.3], edges=edges)
-    fit = fit_film(image, *seed_line(30.3), 8.5, FilmFitSettings(shapes=edges))
-    assert fit.thickness_px == pytest.approx(8.0, abs=0.01)
-    assert missed_px(fit, 30.3) == pytest.approx(0, abs=0.01)
-    assert fit_film(image, *seed_line(30.3), 8.5) == "thin_film"  # skins look like much blur
-    moved = (edges[0], EdgeShape(None, edges[1].right, shift_px=0.25, u_px=0.2))
-    other = fit_film(image, *seed_line(30.3), 8.5, FilmFitSettings(shapes=moved))
-    assert other.thickness_px == pytest.approx(8.25, abs=0.01)
-    assert other.u_px >= 0.2

@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from scipy.special import ndtr
 
 from backend.metrology.edge_fit import Plateau
-from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.fit_quality import assess
 from backend.metrology.results import Point
 from backend.metrology.robust_fit import Solution, robust_fit, rough_fits
@@ -56,7 +56,6 @@ class FilmFitSettings:
     film_gray: Known | None = None  # from where the film is thick
     left: Plateau | None = None  # what the neighbours look like, measured near the film
     right: Plateau | None = None
-    shapes: tuple[EdgeShape, EdgeShape] = (PLAIN, PLAIN)  # of both interfaces
     min_lines: int = 5
 
 
@@ -107,7 +106,7 @@ def fit_film(
     n_lines = int(np.count_nonzero(strip.valid.any(axis=1)))
     if n_lines < settings.min_lines:
         return "too_few_lines"
-    line = _FilmLine(strip, (start, end), n_lines, settings.shapes)
+    line = _FilmLine(strip, (start, end), n_lines)
     found = line.find(thickness_px, settings)
     if found is None:
         return "no_edge"
@@ -163,21 +162,22 @@ class _Film:
     across_px: Floats  # (N,)
     free: NDArray[np.bool_]  # (7,), which parameters are fitted
     fixed: Floats  # (7,), values of the others
-    shapes: tuple[EdgeShape, EdgeShape]
 
     def __call__(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Gray values (N,) and their derivatives by the free parameters (F, N)."""
         full = self.full(parameters)
         sigma = np.exp(min(max(full[_LOG_SIGMA], -1.5), 3.0))
-        first = self.across_px - full[_OFFSET] - full[_SLOPE] * self.along
-        entered, one, bend = self.shapes[0].derivatives(first, sigma)
-        left_behind, other, other_bend = self.shapes[1].derivatives(first - full[_THICKNESS], sigma)
+        first = (self.across_px - full[_OFFSET] - full[_SLOPE] * self.along) / sigma
+        second = first - full[_THICKNESS] / sigma
+        entered, left_behind = ndtr(first), ndtr(second)
         rise, fall = full[_FILM] - full[_LEFT], full[_RIGHT] - full[_FILM]
-        moved = -(rise * one + fall * other)
+        one = rise * np.exp(-(first**2) / 2) / np.sqrt(2 * np.pi)
+        other = fall * np.exp(-(second**2) / 2) / np.sqrt(2 * np.pi)
+        moved = -(one + other) / sigma
         derivatives = np.empty((7, len(first)))
         derivatives[_OFFSET], derivatives[_SLOPE] = moved, moved * self.along
-        derivatives[_THICKNESS] = -fall * other
-        derivatives[_LOG_SIGMA] = (rise * bend + fall * other_bend) * sigma**2
+        derivatives[_THICKNESS] = -other / sigma
+        derivatives[_LOG_SIGMA] = -one * first - other * second
         derivatives[_LEFT], derivatives[_RIGHT] = 1 - entered, left_behind
         derivatives[_FILM] = entered - left_behind
         return full[_LEFT] + rise * entered + fall * left_behind, derivatives[self.free]
@@ -209,7 +209,6 @@ class _FilmLine:
     strip: Strip
     line: tuple[Point, Point]
     n_lines: int
-    shapes: tuple[EdgeShape, EdgeShape]
 
     def find(self, thickness_px: float, settings: FilmFitSettings) -> _Found | None:
         """Fit with what is known held fixed; None if the fit left the window."""
@@ -252,7 +251,7 @@ class _FilmLine:
 
     def _on(self, pixels: Pixels, free: NDArray[np.bool_], fixed: Floats) -> _Film:
         half = np.hypot(*np.subtract(*self.line)) / 2
-        return _Film(pixels.along_px / half, pixels.across_px, free, fixed, self.shapes)
+        return _Film(pixels.along_px / half, pixels.across_px, free, fixed)
 
     def _model(
         self, pixels: Pixels, thickness_px: float, settings: FilmFitSettings
@@ -277,13 +276,11 @@ class _FilmLine:
         plateau = np.min(np.abs(from_edges), axis=0) > 2 * sigma
         quality = assess(self.strip, solution, plateau, key=_THICKNESS)
         half = float(np.hypot(*np.subtract(*self.line))) / 2
-        first, second = self.shapes
-        start, end = moved_line(self.line, full[_OFFSET] + first.shift_px, full[_SLOPE] / half)
-        u_statistic = np.sqrt(quality.covariance[_THICKNESS, _THICKNESS])
+        start, end = moved_line(self.line, full[_OFFSET], full[_SLOPE] / half)
         scale = np.diag([1, 1 / half])
         return FilmFit(
-            thickness_px=float(full[_THICKNESS]) + second.shift_px - first.shift_px,
-            u_px=float(np.linalg.norm([u_statistic, first.u_px, second.u_px])),
+            thickness_px=float(full[_THICKNESS]),
+            u_px=float(np.sqrt(quality.covariance[_THICKNESS, _THICKNESS])),
             start=start,
             end=end,
             covariance=scale @ quality.covariance[:2, :2] @ scale,

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from backend.metrology.edge_fit import Plateau
-from backend.metrology.edge_shapes import PLAIN, EdgeShape
 from backend.metrology.film_fit import FilmFit, FilmFitSettings, Known, fit_film, thick_gray
 from backend.metrology.films import SeedGauge
 from backend.metrology.gray_edges import (
     MAX_CHI2,
-    VAGUE_PX,
     Beside,
     GrayImage,
     is_clipped,
@@ -33,7 +31,6 @@ _BLUR_PX = 1.5  # of an image, until an edge tells it: a thick film is six of th
 _CLEAR_PX = 2.5 * _BLUR_PX  # of the next edge, which pulls the plateau before it
 _LEAST_ROOM_PX = 1.5  # of a plateau, for its level to be known
 _LEAST_KNOWN = 5  # rays
-_BESIDE_PX = 2.0  # beyond an interface, where its neighbour is looked up
 _PLACES = 9
 
 
@@ -81,9 +78,6 @@ class GrayGauge:
         self, rule: Thickness, ends: tuple[Point, Point], thickness_px: float
     ) -> FilmFitSettings | str:
         """What is known before the fit, or the flag that says why there should be none."""
-        shapes = self._shapes(rule, ends, thickness_px)
-        if max(shape.u_px for shape in shapes) > VAGUE_PX:
-            return "ambiguous_edge"
         beside = self._beside(ends, thickness_px)
         if isinstance(beside, str):
             return beside
@@ -94,7 +88,6 @@ class GrayGauge:
             film_gray=self._film_gray(rule),
             left=left.plateau,
             right=right.plateau,
-            shapes=shapes,
         )
 
     def _beside(
@@ -110,25 +103,6 @@ class GrayGauge:
         if min(before.room_px, behind.room_px) < _CLEAR_PX + _LEAST_ROOM_PX:
             return "crowded"
         return before, behind
-
-    def _shapes(
-        self, rule: Thickness, ends: tuple[Point, Point], thickness_px: float
-    ) -> tuple[EdgeShape, EdgeShape]:
-        """What the borders of such films look like, all over the image."""
-        middle, along, right = line_frame(*ends)
-        half = np.linspace(-0.45, 0.45, _PLACES)[:, None] * np.hypot(*np.subtract(*ends))
-        film, shapes = self.classes[rule.film], []
-        for across in (-_BESIDE_PX, thickness_px + _BESIDE_PX):
-            rows, columns = np.rint(middle + half * along + across * right).astype(int).T
-            labels = self.image.label_map[
-                rows.clip(0, self.image.gray.shape[0] - 1),
-                columns.clip(0, self.image.gray.shape[1] - 1),
-            ]
-            beside = int(np.bincount(labels).argmax())
-            pair = (beside, film) if across < 0 else (film, beside)
-            steep = bool(abs(along[0]) >= abs(along[1]))
-            shapes.append(PLAIN if beside == film else self.image.shape(*pair, is_steep=steep))
-        return shapes[0], shapes[1]
 
     def _film_gray(self, rule: Thickness) -> Known | None:
         """The film's own gray level: the recipe's, or read where it is thick."""
