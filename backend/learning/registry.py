@@ -44,7 +44,7 @@ class ModelCard:
     metrics: Mapping[str, Any]
     """`image_iou`: mean IoU of each image by a network that was not trained on it; and others."""
     encoder: str = networks.ENCODER_NAME
-    normalization: str = "to_gray: percentiles to 0 and 1, then to -1 and 1; BatchNorm by each image's own statistics"
+    normalization: str = "percentiles to 0 and 1, then to -1 and 1; BatchNorm by the image's own"
     training: Mapping[str, Any] = field(default_factory=dict)
     """The settings it was trained with."""
     version: int = 0
