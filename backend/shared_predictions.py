@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 import numpy as np
 
 from backend.annotation.label_config import LabelConfig, parse_label_config
-from backend.annotation.task_columns import TaskColumns
+from backend.annotation.task_columns import TaskColumns, is_finished
 from backend.annotation.tasks import Json, Task, parse_task
 from backend.arrays import UNLABELED
 from backend.microscope.images import decode_image
@@ -96,8 +96,8 @@ class SharedPredictions:
         config = parse_label_config(self._resources.client.project(project_id)["label_config"])
         if self._resources.shared(config) is not None:
             for body in self._resources.client.tasks(project_id):
-                done = body.get("total_annotations") or (only_new and body.get("total_predictions"))
-                if not done:
+                is_done = body.get("total_annotations") or is_finished(body)
+                if not is_done and not (only_new and body.get("total_predictions")):
                     self._renew_when_idle(body, config)
             self._resources.when_idle(
                 ("version", project_id),

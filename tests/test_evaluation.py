@@ -226,6 +226,15 @@ def test_summary_shows_means_and_says_whether_the_goal_is_met():
     )
 
 
+def test_summary_has_turn_0_of_those_that_answer_before_the_first_stroke():
+    """The others have none, and their turns stay in their columns."""
+    turns = [replace(TURN, turn=0, accuracy=0.6, method="guide-shared"), *run_with([0.8])]
+    lines = [line.replace(" ", "") for line in summarize(turns).splitlines()]
+    assert "|method|annotator|meanof|t0|t1|worstloss|" in lines
+    assert "|guide-shared|careful|accuracy|.600||0.0|" in lines
+    assert "|guide|careful|accuracy||.800|0.0|" in lines
+
+
 @pytest.mark.usefixtures("replayed")
 def test_settings_are_kept(tmp_path):
     """For who reads the table later."""

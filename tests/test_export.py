@@ -100,6 +100,14 @@ def test_finished_annotations_become_a_dataset(label_studio, export, tmp_path):
     assert (truths["project-1-task-4"] == FLIPPED).all()
 
 
+def test_counter_of_annotations_is_not_believed(label_studio, export, tmp_path):
+    """Label Studio can leave it at 0 where a task changed while its annotation was submitted."""
+    label_studio.set_task(3, finish(30))
+    label_studio.tasks[3]["total_annotations"] = 0
+    assert told(export()) == [(3, "added")]
+    assert sorted(exported(tmp_path)) == ["project-1-task-3"]
+
+
 def test_image_keeps_its_bytes(label_studio, export, tmp_path):
     """A grey PNG is what the annotator saw."""
     label_studio.set_task(3, finish(30))

@@ -136,8 +136,8 @@ def _export_task(
     source: Source, dataset: Dataset, body: Json, before: Json | None
 ) -> Outcome | None:
     """Export a task; None if none of its annotations is finished."""
-    if before is None and not body.get("total_annotations"):  # most tasks: saves a request
-        return None
+    # Asked of every task: the counter `total_annotations` may stay at 0 where a task changed while
+    # its annotation was submitted (Label Studio 1.23.2), and a finished task would be passed over.
     annotations: list[Json] | None = None
     try:
         task = parse_task({"id": body["id"], "data": body.get("data")}, source.config.image_key)

@@ -57,6 +57,12 @@ def state_column(state: State) -> Json:
     return {f"{_PREFIX}state": state}
 
 
+def is_finished(body: Json) -> bool:
+    """Whether a task was finished by what its columns say; Label Studio's counter may lag."""
+    state = (body.get("data") or {}).get(f"{_PREFIX}state")
+    return state in ("finished", "exported")
+
+
 COLUMNS = tuple(_PREFIX + field.name for field in fields(TaskColumns))
 """Keys of a task's data that are ours."""
 NUMBERS = tuple(_PREFIX + name for name in ("uncertainty", "turns", "strokes"))

@@ -186,7 +186,8 @@ def summarize(turns: Sequence[Turn]) -> str:
         for annotator, group in by(of_method, "annotator").items():
             loss = f"{worst_loss_points(group)[0]:.1f}" if annotator in RIGHT_ANNOTATORS else ""
             for attribute in _SUMMARIZED:
-                cells = [_to_text(value) for value in means(group, attribute).values()]
+                values = means(group, attribute)  # turn 0 is of warm methods alone
+                cells = [_to_text(values.get(number, math.nan)) for number in numbers]
                 last = loss if attribute == "accuracy" else ""
                 lines.append((method, annotator, attribute, *cells, last))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
