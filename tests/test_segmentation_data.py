@@ -16,6 +16,7 @@ from backend.learning.segmentation_data import (
     Crops,
     CropSettings,
     EpochSampler,
+    half_size,
     read_training_data,
 )
 
@@ -97,6 +98,20 @@ def test_class_without_a_material_is_refused(tmp_path):
         InvalidImageError, match=r"classes \[0, 1, 2\]: give 1 or more, from 0 to 1"
     ):
         read_training_data(folder)
+
+
+def test_half_size_keeps_gray_values_and_edges_where_they_are():
+    """A class with an odd border keeps its area in the mean, and what is unknown stays so."""
+    truth = np.zeros((201, 400), np.uint8)
+    truth[:, 101:] = 1
+    truth[:20] = 255
+    half = half_size(image_of(truth))
+    assert half.truth.shape == half.gray.shape == (100, 200)
+    assert (half.truth[:10] == 255).all()
+    assert (half.truth[10:, :50] == 0).all()
+    assert (half.truth[10:, 51:] == 1).all()
+    assert (half.truth[10:, 50] == 1).mean() == pytest.approx(0.5, abs=0.2)
+    np.testing.assert_allclose(half.gray[50, 49:52], np.array([0, 0.5, 1]) / 255, atol=1e-4)
 
 
 def test_same_number_gives_the_same_crop():

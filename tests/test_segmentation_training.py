@@ -171,7 +171,7 @@ def test_better_logits_cost_less(job):
     right = torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
     costs = []
     for strength in (0, 1, 5):
-        module.network.forward = lambda _, strength=strength: strength * right
+        module.network.unet.forward = lambda _, strength=strength: strength * right
         costs.append(module._loss((torch.zeros(1, 1, 64, 64), target))[0].item())
     assert costs[0] > costs[1] > costs[2]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +77,28 @@ def read_training_data(folder: Path) -> TrainingData:
     )
 
 
+def half_size(image: TrainingImage) -> TrainingImage:
+    """An image as the network's U-Net sees it: means of 2 x 2 px.
+
+    The class is that of most of the four; of two with two pixels each one is taken at random, so
+    that edges lie where they are, in the mean.
+    """
+    height, width = (side // 2 * 2 for side in image.truth.shape)
+    cells = height // 2, 2, width // 2, 2
+    gray = image.gray[:height, :width].astype(np.float32).reshape(cells).mean((1, 3))
+    truth = image.truth[:height, :width].reshape(cells).transpose(0, 2, 1, 3)
+    ordered = np.sort(truth.reshape(*truth.shape[:2], 4), axis=2)
+    middle = np.random.default_rng(0).integers(1, 3, size=(*truth.shape[:2], 1))
+    chosen = np.take_along_axis(ordered, middle, axis=2)
+    return replace(image, gray=gray.astype(np.float16), truth=chosen[..., 0])
+
+
 @dataclass(frozen=True)
 class CropSettings:
     """What a crop shows."""
 
     side_px: int = 448
-    """A multiple of 64: the network has a stride of 32, at half the size."""
+    """A multiple of 64, in pixels of the images; see `half_size`. The U-Net has a stride of 32."""
     balanced_share: float = 1 / 3
     """Of the crops; they show a class chosen first, so that rare ones are seen now and then."""
 
@@ -224,7 +240,7 @@ class _ChangeMaterials(v2.Transform):  # type: ignore[misc] # torchvision has no
     """Makes each material darker or brighter by itself, in every other crop."""
 
     _STRENGTH = 0.12
-    _SOFT_PX, _KERNEL_PX = 1.2, 7  # edges stay as unsharp as they are, about
+    _SOFT_PX, _KERNEL_PX = 0.7, 5  # edges stay as unsharp as they are, about
 
     def forward(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Change an image (1, S, S) by its target (S, S)."""
@@ -253,7 +269,7 @@ def _change_gamma(image: Tensor) -> Tensor:
 
 def _add_noise(image: Tensor) -> Tensor:
     """Add noise of a random strength, within the range of `to_gray`."""
-    strength = torch.empty(1).uniform_(0, 0.1).item()
+    strength = torch.empty(1).uniform_(0, 0.08).item()
     noisy = image + strength * torch.randn(image.shape)
     return tv_tensors.wrap(noisy.clamp(0, 1), like=image)
 

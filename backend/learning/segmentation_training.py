@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias, TypeVar, cast
@@ -34,7 +34,13 @@ from backend.arrays import UNLABELED
 from backend.files import write_atomically
 from backend.learning import networks
 from backend.learning.scores import class_ious, confusion_matrix
-from backend.learning.segmentation_data import Crops, CropSettings, EpochSampler, TrainingImage
+from backend.learning.segmentation_data import (
+    Crops,
+    CropSettings,
+    EpochSampler,
+    TrainingImage,
+    half_size,
+)
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images (N, 1, S, S) in -1..1, targets (N, S, S)
 Tell: TypeAlias = Callable[[float], None]
@@ -161,7 +167,7 @@ def train(job: Job, settings: Settings, hardware: Hardware, tell: Tell = nobody)
     module = SegmentationTraining(job, settings, tell)
     trainer = _trainer(job, settings, hardware)
     last = job.folder / f"{_LAST}.ckpt"
-    held_out = Crops(job.held_out, settings.crops, job.seed).plain(settings.validation_crops)
+    held_out = _crops(job.held_out, settings, job.seed).plain(settings.validation_crops)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer.fit(
             module,
@@ -200,7 +206,7 @@ class SegmentationTraining(LightningModule):
         self.dropout = nn.Dropout2d(settings.dropout)
         self._hook = self.network.unet.encoder.register_forward_hook(self._drop)
         self.dice = DiceLoss("multiclass", ignore_index=UNLABELED)
-        self._crops = Crops(job.images, settings.crops, job.seed)
+        self._crops = _crops(job.images, settings, job.seed)
         self.curve: list[Measurement] = []
         self._losses: list[float] = []
         self._confusion = np.zeros((job.classes, job.classes), np.int64)
@@ -308,16 +314,22 @@ class SegmentationTraining(LightningModule):
         return self.network.eval()
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy plus dice, and the logits."""
+        """Cross-entropy plus dice, and the logits; at half the size, where crops change quickly."""
         images, target = batch
         with networks.mixed_precision(self.device):
-            logits = self.network(images).float()
+            logits = self.network.unet(images).float()
         known = (target != UNLABELED).sum().clamp(min=1)  # a batch may show nothing that is known
         entropy = F.cross_entropy(logits, target, ignore_index=UNLABELED, reduction="sum") / known
         return entropy + self.dice(logits, target), logits
 
     def _drop(self, _encoder: nn.Module, _images: object, features: list[Tensor]) -> list[Tensor]:
         return [*features[:-1], self.dropout(features[-1])]
+
+
+def _crops(images: Sequence[TrainingImage], settings: Settings, seed: int) -> Crops:
+    """Crops as the U-Net sees them."""
+    crops = replace(settings.crops, side_px=settings.crops.side_px // 2)
+    return Crops([half_size(image) for image in images], crops, seed)
 
 
 class _SafeCheckpoints(TorchCheckpointIO):
