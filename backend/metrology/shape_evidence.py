@@ -18,7 +18,7 @@ from backend.metrology.edge_shapes import PLAIN, EdgeShape, Skin, blurred_skin
 
 Floats = NDArray[np.float64]
 
-_SIGMAS_PX = np.array([0.8, 0.95, 1.13, 1.35, 1.6, 1.9, 2.26, 2.7])
+_SIGMAS_PX = np.geomspace(0.8, 5.4, 12)
 _SKINS_PX = (None, 1.6, 2.7, 4.5, 7.5, 12.0)
 _PLACES_PX = np.arange(-3.0, 3.01, 0.25)
 _USUAL_SIGMA_PX, _SIGMA_SPREAD = 1.15, 0.4  # median, and spread of its logarithm
