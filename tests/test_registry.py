@@ -38,7 +38,7 @@ def test_version_comes_back_as_it_was(registry, network):
 
     assert (card.name, registry.cards(), registry.published()) == ("v0001", [card], None)
     assert card == replace(CARD, version=1)
-    image = torch.rand(1, 1, 64, 64)
+    image = torch.rand(1, 1, 128, 128)
     with torch.inference_mode():
         torch.testing.assert_close(registry.load(card)(image), network(image))
     assert (registry.folder / "v0001" / "report" / "report.md").read_bytes() == b"good"

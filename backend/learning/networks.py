@@ -108,7 +108,7 @@ class SharedNetwork(nn.Module):
             module.running_mean = module.running_var = module.num_batches_tracked = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, H, W) -> (N, classes, H, W); sides are multiples of 64."""
+        """(N, 1, H, W) -> (N, classes, H, W); sides are multiples of 64, 128 or more."""
         logits = self.unet(F.avg_pool2d(images, 2))
         return F.interpolate(logits, scale_factor=2, mode="bilinear")
 
