@@ -36,6 +36,13 @@ def nothing():
     return np.full(SHAPE, UNLABELED, np.uint8)
 
 
+def first_strokes():
+    """One in each class."""
+    scribbles = nothing()
+    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
+    return scribbles
+
+
 def test_image_is_segmented_before_the_first_stroke(shared):
     """With uncertainty and spots, as after any other turn."""
     prediction = guide_of(shared).update(nothing())
@@ -83,9 +90,7 @@ def test_network_starts_from_the_shared_weights_and_leaves_them_alone(shared):
     before = {name: tensor.clone() for name, tensor in shared.network.state_dict().items()}
     guide = guide_of(shared)
     assert not guide._has_network
-    scribbles = nothing()
-    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
-    guide.update(scribbles)
+    guide.update(first_strokes())
     guide.train(2)
     ours = guide._network.weights()
     name = "unet.encoder.model.conv_stem.weight"
@@ -109,10 +114,8 @@ def test_what_was_learned_from_erased_strokes_is_forgotten(shared):
 
 def test_saved_guide_goes_on(shared, tmp_path):
     """With its own network, whatever model is published by then."""
-    scribbles = nothing()
-    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
     guide = guide_of(shared)
-    guide.update(scribbles)
+    guide.update(first_strokes())
     guide.train(2)
     guide.predict()
     guide.save(tmp_path / "guide.safetensors")
@@ -125,10 +128,8 @@ def test_saved_guide_goes_on(shared, tmp_path):
 
 def test_saved_guide_goes_on_without_the_model(shared, tmp_path):
     """Strokes and answers are there; its network, which was of another kind, begins anew."""
-    scribbles = nothing()
-    scribbles[10:14, 10:40], scribbles[80:84, 10:40] = 0, 1
     guide = guide_of(shared)
-    guide.update(scribbles)
+    guide.update(first_strokes())
     guide.train(2)
     guide.save(tmp_path / "guide.safetensors")
     again = guide_of(None)

@@ -124,8 +124,8 @@ def take_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
     """
     device = next(network.parameters()).device
     for module in _batch_norms(network):
-        kept = torch.zeros(module.num_features, device=device), torch.ones(module.num_features)
-        module.running_mean, module.running_var = kept[0], kept[1].to(device)
+        module.running_mean = torch.zeros(module.num_features, device=device)
+        module.running_var = torch.ones(module.num_features, device=device)
         module.num_batches_tracked = torch.tensor(0, device=device)
         module.track_running_stats, module.momentum = True, None  # a plain average
     network.train()

@@ -133,9 +133,8 @@ class UncertainCD:
     """One CD, as the likeliest labels give it, and how far it is uncertain; in its own unit."""
 
     cd: MeasuredCD
-    u: (
-        float | None
-    )  # 1 sigma, `COVERAGE` times that of the draws that have it; None where too few do
+    u: float | None
+    """1 sigma, `COVERAGE` times that of the draws that have it; None where too few do."""
     u_max: float | None  # its tolerance; None: the recipe does not say
     seen_share: float  # of the draws that have it
 
