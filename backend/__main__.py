@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
-from backend.server import create_app
+from backend.logs import configure_logging
+from backend.memory import pass_over_what_is_loaded
+from backend.serving.access import check_listening
+from backend.serving.server import create_app
 from backend.settings import Settings
 
 
@@ -17,10 +19,10 @@ def main() -> int:
     """Serve until stopped, which is a success; return 2 after a mistake in the settings."""
     try:
         settings = Settings()
-        logging.basicConfig(
-            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        check_listening(settings)
+        configure_logging(settings)
         app = create_app(settings)
+        pass_over_what_is_loaded()
     except ValidationError as error:
         for mistake in error.errors():
             name = "_".join(str(part) for part in mistake["loc"]).upper()
@@ -34,7 +36,8 @@ def main() -> int:
     # the training thread handles trees and tensors
     sys.setswitchinterval(0.001)
     # one process: guides and their worker live in it
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level.lower())
+    level = settings.log_level.lower()  # without a config of its own, it logs in our format
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level=level, log_config=None)
     return 0
 
 

@@ -31,6 +31,14 @@ class LateAnswerError(LabelStudioError):
     """Label Studio took the request, and did not answer in time."""
 
 
+class QueueFullError(RuntimeError):
+    """So much waits already that more cannot be taken."""
+
+
+class QueueError(ConnectionError):
+    """Redis, which hands work to the workers, does not answer."""
+
+
 class RegistryError(ValueError):
     """A shared model does not exist, is damaged, or does not fit."""
 

@@ -1,15 +1,28 @@
 """A file is written wholly or not at all."""
 
+import io
 import os
+import struct
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.files import open_atomically, write_atomically
+from backend.files import (
+    UNREADABLE,
+    delete_leftovers,
+    is_locked,
+    locked,
+    open_atomically,
+    take_lock,
+    write_atomically,
+)
 
 
 class PowerFailureError(BaseException):
@@ -104,3 +117,86 @@ def test_error_between_two_pieces_leaves_the_old_file(tmp_path):
         raise PowerFailureError
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_of_files_and_folders_reach_the_disk(tmp_path, monkeypatch):
+    """A file whose folder was not brought to the disk is gone after a power failure."""
+    synced, fsync = [], os.fsync
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically(tmp_path / "new" / "deep" / "file", b"new")
+    *folders, file, last = synced
+    assert folders == [tmp_path, tmp_path / "new"]
+    assert file.suffix == ".part"
+    assert last == tmp_path / "new" / "deep"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from backend.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_lock_of_a_killed_process_is_open(tmp_path):
+    """It keeps others out as long as its process lives."""
+    path = tmp_path / "deep" / "lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 - ours
+        assert process.stdout.readline() == b"locked\n"
+        entered = threading.Event()
+
+        def enter():
+            with locked(path):
+                entered.set()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.2)
+        process.kill()
+        thread.join(10)
+    assert entered.is_set()
+
+
+def test_lock_is_taken_once(tmp_path):
+    """Whoever only looks whether it is taken does not take it; closing the file gives it back."""
+    path = tmp_path / "new" / "lock"
+    assert not is_locked(path)
+    with take_lock(path):
+        assert is_locked(path)
+        assert take_lock(path) is None
+    assert not is_locked(path)
+    take_lock(path).close()
+
+
+def test_lock_that_cannot_be_made_is_told(tmp_path, caplog):
+    """What it guards cannot be written either."""
+    (tmp_path / "file").write_text("")
+    with locked(tmp_path / "file" / "lock"):
+        pass
+    assert "cannot be locked" in caplog.text
+
+
+def test_leftovers_are_deleted_where_that_is_possible(tmp_path, caplog):
+    """Another process may have been first."""
+    (tmp_path / "folder.part").mkdir()
+    os.utime(tmp_path / "folder.part", (0, 0))
+    delete_leftovers(tmp_path)
+    assert "left half-written, stays" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': '''", "{'descr': (", "{", "", "\0", "1 +", "  a\n b"]
+)
+def test_array_with_a_broken_header_is_unreadable(header):
+    """NumPy hands it to Python's own parser, whose mistakes are of many kinds."""
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+    with pytest.raises(UNREADABLE):
+        np.load(io.BytesIO(content))

@@ -1,5 +1,7 @@
 """`python -m backend` as an operator meets it: sentences, a server, a clean stop."""
 
+import gc
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 import uvicorn
 
 from backend.__main__ import main
-from backend.processes import free_port
+from backend.trials.processes import free_port
 
 NEEDED = {"LABEL_STUDIO_URL": "http://127.0.0.1:9", "LABEL_STUDIO_API_KEY": "0" * 40}
 
@@ -74,13 +76,26 @@ def test_address_that_is_no_url_is_named(monkeypatch, capsys):
     assert "label studio" in capsys.readouterr().err
 
 
+def test_network_is_not_served_without_a_password(monkeypatch, capsys):
+    """In one sentence, which names both ways out."""
+    for variable, given in {**NEEDED, "HOST": "0.0.0.0"}.items():  # noqa: S104 - it is refused
+        monkeypatch.setenv(variable, given)
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "HOST is 0.0.0.0 and there is no password, so anybody on the network could use the "
+        "backend: set BASIC_AUTH_USER and BASIC_AUTH_PASS, or ALLOW_ANYONE=true if you want that\n"
+    )
+
+
 def test_interpreter_is_handed_over_soon(monkeypatch):
-    """So that `/health` is answered while the training thread is busy."""
+    """And garbage is not looked for among all objects of the libraries: `/health` is quick."""
     for variable, given in NEEDED.items():
         monkeypatch.setenv(variable, given)
-    served_at_s = []
+    served_at = []
     monkeypatch.setattr(
-        uvicorn, "run", lambda *_, **__: served_at_s.append(sys.getswitchinterval())
+        uvicorn,
+        "run",
+        lambda *_, **__: served_at.append((sys.getswitchinterval(), gc.get_freeze_count())),
     )
     before_s, before = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM)
     try:
@@ -88,7 +103,10 @@ def test_interpreter_is_handed_over_soon(monkeypatch):
     finally:
         sys.setswitchinterval(before_s)
         signal.signal(signal.SIGTERM, before)
-    assert served_at_s == [pytest.approx(0.001)]
+        gc.unfreeze()
+    ((interval_s, objects),) = served_at
+    assert interval_s == pytest.approx(0.001)
+    assert objects > 100_000
 
 
 def wait_for_health(url, process, timeout_s=120):
@@ -118,3 +136,27 @@ def test_server_serves_and_stops(tmp_path):
             process.kill()
     assert health == {"status": "UP", "model_class": "GuideBackend"}
     assert code == 0, (tmp_path / "log").read_text()
+
+
+def test_log_lines_are_json_and_show_no_secret(tmp_path):
+    """Those of the server too; the address asked for loses its query."""
+    port = free_port()
+    environ = {**os.environ, **NEEDED, "PORT": str(port), "OMP_NUM_THREADS": "1"}
+    environ |= {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
+    command = [sys.executable, "-m", "backend"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)  # noqa: S603 - ours
+        try:
+            wait_for_health(f"http://127.0.0.1:{port}", process)
+            httpx.get(f"http://127.0.0.1:{port}/versions?token=abcdef", trust_env=False)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        finally:
+            process.kill()
+    text = (tmp_path / "log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, lines))
+    accesses = [line["message"] for line in lines if line["logger"] == "uvicorn.access"]
+    assert accesses[-1].endswith('"GET /versions HTTP/1.1" 200')
+    assert "abcdef" not in text
+    assert NEEDED["LABEL_STUDIO_API_KEY"] not in text
