@@ -54,6 +54,40 @@ def test_a_device_is_no_bar(module, equipment):
     assert find_databar(make_image(module, equipment, 1, SHAPE).image) == 0
 
 
+@pytest.mark.parametrize("noise", [0, 2, 20, 50])
+@pytest.mark.parametrize("hot", [(), (5000,), (16000,), (65535,) * 20])
+def test_an_even_substrate_is_no_bar(noise, hot):
+    """Whatever its noise, and however far X-rays that hit the camera stretch the range."""
+    rng = np.random.default_rng(0)
+    layers = np.repeat([1500, 600, 300], [200, 210, 102])[:, None]
+    image = layers + noise * rng.standard_normal((512, 512))
+    for value in hot:
+        image[tuple(rng.integers(512, size=2))] = value
+    assert find_databar(np.rint(image).astype(np.uint16)) == 0
+
+
+@pytest.mark.parametrize("module", ["gate", "active"])
+@pytest.mark.parametrize("equipment", ["A", "B", "C"])
+def test_hot_pixels_change_nothing(module, equipment):
+    """A bar stays a bar, a substrate a substrate."""
+    drawn = make_image(module, equipment, 5, (256, 256))
+    for image, rows in (
+        (drawn.image, 256 - drawn.device_rows),
+        (drawn.without_databar().image, 0),
+    ):
+        hit = image.astype(np.uint16)
+        hit[[20, 90, 150], [30, 200, 99]] = 16000
+        assert find_databar(hit) == rows
+
+
+def test_an_even_strip_without_text_is_no_bar(gate):
+    """Such as a substrate that the detector clipped, with its dead pixels."""
+    image = gate.copy()
+    image[-30:] = 0
+    image[-20, 7], image[-9, 60] = 255, 200
+    assert find_databar(image) == 0
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_image_of_one_value_has_no_bar(value):
     """Nor has one that is even up to half its height."""

@@ -186,6 +186,21 @@ def test_huge_image_is_refused_by_its_header(width_px, height_px):
         decode_image(png_header(width_px, height_px))
 
 
+@pytest.mark.parametrize("tag", range(256, 283))
+@pytest.mark.parametrize("kind", [0, 2, 5, 12, 13])
+def test_tag_of_an_impossible_kind_is_refused_with_a_sentence(tag, kind):
+    """A width that is a fraction, a text, or nothing: Pillow stumbles over some of them."""
+    content = bytearray(encode(RAMP_8, "TIFF"))
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    for entry in range(first + 2, first + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", content, entry) == (tag,):
+            struct.pack_into("<H", content, entry + 2, kind)
+    with warnings.catch_warnings(), suppress(InvalidImageError):
+        warnings.simplefilter("ignore")
+        assert decode_image(bytes(content)).shape == RAMP_8.shape
+
+
 def test_size_in_the_sentence_is_the_size_found():
     """With the limit and what to do."""
     with pytest.raises(InvalidImageError, match=r"4001 x 5000 px, more than 20000000 .* crop"):

@@ -79,6 +79,19 @@ def test_pictures_have_an_unknown_gamma(tmp_path, kind):
     assert image.scale.calibration.nm_per_px == 0.3
 
 
+@pytest.mark.parametrize(
+    ("gamma", "flags"), [("1", ()), ("0.5", ("unknown_gamma", "recorded_gamma"))]
+)
+def test_a_recorded_gamma_is_told(tmp_path, gamma, flags):
+    """One of 1 changes nothing."""
+    path = write(tmp_path)
+    path.with_suffix(".txt").write_text(f"PixelSize=0.2 nm\nGamma={gamma}\n")
+    (image,) = import_file(path)
+    assert image.flags == flags
+    assert [note for note in image.notes if "records a gamma of 0.5" in note] == list(image.notes)
+    assert bool(image.notes) == bool(flags)
+
+
 def test_the_content_tells_the_format(tmp_path):
     """A TIFF may be called .png."""
     path = write(tmp_path).rename(tmp_path / "a.png")

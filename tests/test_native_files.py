@@ -53,9 +53,12 @@ def test_implausible_pixels_are_refused(told):
 
 
 def test_a_recorded_gamma_keeps_the_gray_values_from_being_measured():
-    """The Helios says DigitalGamma 1.6."""
+    """The Helios says DigitalGamma 1.6, and not how it is meant: it is told, and not undone."""
     (image,) = import_file(FOLDER / "fei_helios_8bit.tif", ANY)
     assert image.no_gray == "unknown_gamma"
+    assert {"unknown_gamma", "recorded_gamma"} <= set(image.flags)
+    assert any("a gamma of 1.6" in note for note in image.notes)
+    assert image.pixels.dtype == np.uint8
 
 
 @pytest.mark.parametrize(

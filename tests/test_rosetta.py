@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from backend.errors import InvalidImageError
 from backend.microscope.importers import ImportOptions, import_file
 
+NATIVE = Path(__file__).parents[2] / "shared" / "data" / "native"
 IMAGE = np.random.default_rng(0).integers(0, 4000, (40, 48), dtype=np.uint16)
 ANY = ImportOptions(any_pixel_size=True)
 
@@ -93,4 +95,29 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, package):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InvalidImageError, match=r'pip install "\.\[microscope\]"'):
+        import_file(path)
+
+
+@pytest.mark.parametrize("content", [
+    bytes.fromhex("00000003 00012078 00000001 0100 00000001 15 0011") + b"ApplicationBounds"
+    + bytes.fromhex("41424344 0000000b 0000000f") + bytes(400),
+    bytes.fromhex("00000003 00012078 00000001 0100 00000001 63 0011") + b"ApplicationBounds"
+    + bytes(400),
+], ids=["delimiter", "kind of tag"])  # fmt: skip
+def test_mistakes_of_the_readers_own_are_sentences(tmp_path, content):
+    """RosettaSciIO has exceptions of its own for tags that make no sense."""
+    path = tmp_path / "a.dm3"
+    path.write_bytes(content)
+    with pytest.raises(InvalidImageError, match=r"no readable \.dm3 file \(DM3"):
+        import_file(path)
+
+
+@pytest.mark.skipif(not NATIVE.exists(), reason="the native files are not there")
+def test_tag_whose_type_nobody_knows_is_refused(tmp_path):
+    """RosettaSciIO then uses a name that it has not set."""
+    content = bytearray((NATIVE / "ramp_nonsquare.dm3").read_bytes())
+    content[46] = 2  # how many numbers tell the type of the first tag
+    path = tmp_path / "a.dm3"
+    path.write_bytes(content)
+    with pytest.raises(InvalidImageError, match=r"no readable \.dm3 file"):
         import_file(path)

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from backend.arrays import UNLABELED
+from backend.batch.measurables import dataset_measurables, masked_measurables
 from backend.learning.segmentation_data import read_training_data
-from backend.measurables import dataset_measurables, masked_measurables
 from backend.microscope.synthetic import make_image
 from backend.microscope.synthetic_files import save_image
 from scripts.make_synthetic import main

@@ -58,6 +58,15 @@ def test_fei_means_metres():
     assert reading.databar_rows == 0
 
 
+def test_fei_tells_the_time_of_creation_where_its_date_is_anyones_guess():
+    """01/02/2024 could be either; of the two only this one has the day first for certain."""
+    dates = {"Date": "01/02/2024", "Time": "05:06:40 PM"}
+    assert read(FEI_HELIOS, fei() | {"User": dates}).acquisition.acquired_at.startswith("01/02")
+    created = {"PrivateFei": {"TimeOfCreation": "02.01.2024 17:06:40"}}
+    told = read(FEI_HELIOS, fei() | {"User": dates} | created).acquisition
+    assert told.acquired_at == "02.01.2024 17:06:40"
+
+
 def test_rows_that_fei_did_not_scan_are_the_data_bar():
     """884 rows were scanned."""
     assert read(FEI_HELIOS, fei(ResolutionY=884), (943, 1024)).databar_rows == 59

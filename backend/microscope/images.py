@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,15 @@ from PIL import Image, ImageOps
 
 from backend.arrays import UNLABELED, GrayImage, LabelMap
 from backend.errors import InvalidImageError
+from backend.files import UNREADABLE
 
 MIN_SIDE_PX = 32
 MAX_PIXELS = 20_000_000
 """A little more than a 4096 x 4096 camera; the guide's memory grows with it."""
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # loaders of others, EPS for one, run programs
+_BROKEN = (*UNREADABLE, SyntaxError, struct.error, IndexError, ArithmeticError, AttributeError)
+"""What Pillow raises for files that are none; a SyntaxError is for a broken PNG."""
 _MAX_16_BITS = 65_535
 _STRETCH_PERCENT = (0.1, 99.9)
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
@@ -28,6 +33,13 @@ _RGB_TO_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601,
 def image_id(file_sha256: str, dataset: str = "") -> str:
     """Name an image by the bytes of its file and its name among the images in it."""
     return hashlib.sha256(f"{file_sha256} {dataset}".encode()).hexdigest()[:16]
+
+
+def pixels_sha256(image: NDArray[np.generic]) -> str:
+    """Name an image by its gray values, whatever the compression of its file."""
+    digest = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
@@ -54,12 +66,26 @@ def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.gen
         raise InvalidImageError(
             f"the image has more than {max_pixels} px in all: crop or downsample it"
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:  # the last is Pillow's, for a broken PNG
+    except _BROKEN as error:
         raise InvalidImageError(
             f"the {len(content)} bytes are no readable image ({type(error).__name__}): "
             "give a PNG, JPEG, TIFF or BMP file"
         ) from error
     return pixels if pixels.ndim == 2 else luminance(pixels)  # noqa: PLR2004 - rows, columns
+
+
+def count_pixels(path: Path) -> int:
+    """Count the pixels of an image file by its header, without decoding it; 0 if it is none.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as content:
+        try:
+            with Image.open(content, formats=_FORMATS) as file:
+                return file.height * file.width
+        except (*_BROKEN, Image.DecompressionBombError):  # decoding it will say more
+            return 0
 
 
 def gray_png(content: bytes) -> bytes:

@@ -4,7 +4,8 @@
     originals/NAME.npy   the intensities as the microscope stored them
     records/NAME.json    where all came from, the pixel size, the hashes: written last
 
-NAME ends in the image's id, so the same file imported again is written over itself.
+NAME ends in the image's id, so the same file imported again is written over itself, whatever it is
+called by then: the name of its first import stays.
 """
 
 from __future__ import annotations
@@ -85,9 +86,15 @@ def prepare_import(image: ImportedImage) -> PreparedImport:
 def save_import(prepared: PreparedImport, folder: Path) -> None:
     """Write picture, original and record of an image.
 
+    Args:
+        prepared: What to write. If the image was imported before, from a file of another name, it
+            takes the name that it had then.
+        folder: Where images are imported to.
+
     Raises:
         OSError: The folder cannot be written.
     """
+    _take_first_name(prepared, folder)
     for path, content in prepared.files.items():
         _write(folder / path, content)
     record = prepared.record
@@ -139,10 +146,36 @@ def find_records(folder: Path) -> dict[str, Path]:
 def earlier_scales(image: ImportedImage, folder: Path) -> tuple[Calibration, ...]:
     """The scales that were found when an image was imported before; none from a damaged record."""
     try:
-        record = json.loads(_record_path(folder, record_name(image)).read_text(encoding="utf-8"))
-        return tuple(Calibration(**scale) for scale in record["scales_found"])
-    except (OSError, KeyError, TypeError, ValueError):
+        found = _first_record(image.id, folder)["scales_found"]
+        return tuple(Calibration(**scale) for scale in found)
+    except (KeyError, TypeError, ValueError):
         return ()
+
+
+def _first_record(image_id: str, folder: Path) -> Json:
+    """What was recorded of an image, under whatever name; {} if nothing that can be read was."""
+    for path in sorted((folder / RECORDS).glob(f"*-{image_id[:_SHORT_ID]}.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["id"] == image_id and record["name"] == path.stem and record["file"]["name"]:
+                return dict(record)
+        except (OSError, KeyError, TypeError, ValueError):
+            continue  # damaged: it is written anew
+    return {}
+
+
+def _take_first_name(prepared: PreparedImport, folder: Path) -> None:
+    """Call an import what it was called at first, so that no image is there twice."""
+    record = prepared.record
+    first = _first_record(record["id"], folder)
+    if not first:
+        return
+    name, record["name"] = record["name"], first["name"]
+    record["file"]["name"] = first["file"]["name"]
+    for part in ("picture", "original"):
+        path = record[part]["path"]
+        record[part]["path"] = path.replace(name, first["name"])
+        prepared.files[record[part]["path"]] = prepared.files.pop(path)
 
 
 def _load(record: Json, folder: Path) -> LoadedImport:

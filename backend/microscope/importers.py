@@ -30,6 +30,7 @@ ALL = "all"
 """Stands for all images of a file."""
 
 _CLIPPED_SHARE = 0.005
+_LINEAR = (None, 1)  # gammas: nobody speaks of one, or it changes nothing
 _MAGIC = {
     b"II*\0": "tif",
     b"MM\0*": "tif",
@@ -123,7 +124,7 @@ def _read_tiff(path: Path, options: ImportOptions) -> Iterator[Found]:
             readings.append(read_resolution(page.tags))
         reading = join([*readings, read_sidecars(path, page.tags.shape)])
         gamma = reading.acquisition.gamma
-        is_linear = not page.is_color and gamma in (None, 1)
+        is_linear = not page.is_color and gamma in _LINEAR
         yield Found(
             page.name, page.kind, page.pixels, reading, "" if is_linear else "unknown_gamma"
         )
@@ -155,8 +156,8 @@ def _choose(found: tuple[Found, ...], dataset: str) -> tuple[Found, ...]:
         return found
     if not dataset:
         raise InvalidImageError(
-            f"it holds {len(found)} images ({names}): choose with --dataset NAME, or take them "
-            f"with --dataset {ALL}"
+            f"it holds {len(found)} images ({names}): choose with --dataset NAME of "
+            f"import_images.py, or take them with --dataset {ALL}"
         )
     chosen = tuple(one for one in found if one.dataset.lower() == dataset.lower())
     if not chosen and len(found) > 1:
@@ -181,7 +182,7 @@ def _complete(path: Path, digest: str, found: Found, options: ImportOptions) -> 
         acquisition=reading.acquisition,
         databar_rows=reading.databar_rows or find_databar(pixels),
         no_gray=found.no_gray,
-        notes=reading.notes,
+        notes=(*reading.notes, *_gamma_notes(reading.acquisition)),
     )
     return replace(image, flags=tuple(_flags(image)))
 
@@ -191,11 +192,25 @@ def _flags(image: ImportedImage) -> Iterator[str]:
     yield from image.scale.flags
     if image.no_gray:
         yield image.no_gray
+    if image.acquisition.gamma not in _LINEAR:
+        yield "recorded_gamma"
     if image.databar_rows:
         yield "databar"
     counted = image.pixels[: image.pixels.shape[0] - image.databar_rows]
     if _clipped_share(counted) > _CLIPPED_SHARE:
         yield "clipped"
+
+
+def _gamma_notes(acquisition: Acquisition) -> Iterator[str]:
+    """Why a gamma is not undone: no maker says which way it goes, nor what it was applied to.
+
+    Undone the wrong way it would move an edge twice as far, and look right.
+    """
+    if acquisition.gamma not in _LINEAR:
+        yield (
+            f"it records a gamma of {acquisition.gamma:g}, but not how the gray values follow from "
+            "it: no edge is fitted to them; store the image with a gamma of 1 to have that"
+        )
 
 
 def _clipped_share(pixels: NDArray[Any]) -> float:

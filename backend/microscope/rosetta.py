@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,8 @@ KINDS = {
 
 Json: TypeAlias = Mapping[str, Any]
 
-_BROKEN = (*UNREADABLE, struct.error, IndexError, AttributeError, MemoryError)
+_BROKEN = (*UNREADABLE, struct.error, IndexError, AttributeError, MemoryError, ArithmeticError,
+           AssertionError, NameError)  # fmt: skip
 _MISSING = 'RosettaSciIO is not installed, which reads {}: pip install ".[microscope]"'
 _ENERGIES = {"ev", "kev"}
 _TO_KILOVOLT = {"kv": 1.0, "v": 1e-3}
@@ -87,10 +89,17 @@ def _signals(path: Path) -> list[dict[str, Any]]:
         raise InvalidImageError(
             f'reading it takes the package {error.name or error}: pip install ".[microscope]"'
         ) from None
-    except _BROKEN as error:
+    except _what_it_raises(read) as error:
         raise InvalidImageError(
             f"it is no readable {suffix} file ({type(error).__name__})"
         ) from None
+
+
+def _what_it_raises(read: Callable[[str], object]) -> tuple[type[Exception], ...]:
+    """What a reader raises for a broken file; RosettaSciIO moves its own classes about."""
+    known = vars(sys.modules[read.__module__]).values()
+    own = [one for one in known if isinstance(one, type) and issubclass(one, Exception)]
+    return (*_BROKEN, *own)
 
 
 def _reader(suffix: str) -> Callable[[str], list[dict[str, Any]]]:

@@ -100,7 +100,8 @@ def _fei(tags: PageTags, sections: Values) -> Reading:
         detector=told.text("Detectors", "Name"),
         mode=mode_of(told.text("Detectors", "Mode")),
         voltage_kv=_kilovolts(told.number(beam, "HV")),
-        acquired_at=f"{told.text('User', 'Date')} {told.text('User', 'Time')}".strip(),
+        acquired_at=told.text("PrivateFei", "TimeOfCreation")  # whose day comes first
+        or f"{told.text('User', 'Date')} {told.text('User', 'Time')}".strip(),
         gamma=gamma if math.isfinite(gamma) else None,
     )
     around = Reading(
