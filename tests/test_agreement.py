@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backend.metrology.agreement import Pair, agreement, compare, deming_slope, model_errors
 from backend.metrology.database import open_database, write_run
+from backend.metrology.records import TRAINED_ON
 from backend.metrology.results import Measured
 
 values = st.lists(st.floats(1, 100).map(lambda value: round(value, 2)), min_size=3, max_size=12)
@@ -113,6 +114,23 @@ def test_database_is_compared_in_nanometres_and_pixels(database):
     assert (width_px.group.recipe, width_px.group.model) == ("gate 1", "segmentation 3")
     assert set(by) == {("gate_mcd", "nm"), ("gate_mcd", "px"), ("gate_area", "nm^2"),
                        ("gate_area", "px^2"), ("gate_swa", "deg")}  # fmt: skip
+
+
+def test_images_that_a_model_was_trained_on_stand_apart(database):
+    """On them it is right, on others 1 px too wide; only the others tell how far it is off."""
+    for number in range(10):
+        write_run(database, gate_run(number), gates(40.0))
+        has_seen = number < 5
+        found = gates(40.0) if has_seen else gates(41.0)
+        flags = (TRAINED_ON,) if has_seen else ()
+        write_run(database, gate_run(number, model=MODEL), replace(found, flags=flags))
+
+    widths = [one for one in compare(database)
+              if (one.group.measurement, one.group.unit) == ("gate_mcd", "px")]  # fmt: skip
+
+    assert {one.group.seen: agreement(one.pairs).bias for one in widths} == {"": 1, "trained on": 0}
+    errors = {key.measurement: error for key, error in model_errors(database).items()}
+    assert errors["gate_mcd"] == pytest.approx(1)
 
 
 def test_what_only_the_model_sees_is_counted(database):

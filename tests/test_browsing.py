@@ -14,7 +14,7 @@ from cd_runs import MODEL, gate_run, gates, lost
 from backend.metrology.browsing import datasette_metadata, write_snapshot
 from backend.metrology.database import open_database, write_run
 from backend.metrology.results import Measured
-from backend.processes import free_port
+from backend.trials.processes import free_port
 
 
 def fill(database):

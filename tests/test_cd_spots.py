@@ -8,7 +8,6 @@ from backend.learning.spots import rank_spots
 from backend.metrology.cd_draws import STEADY_SHARE
 from backend.metrology.cd_spots import (
     ASSUMED_U_MAX,
-    AUDIT,
     AUDITS,
     audit_spots,
     report_cds,
@@ -41,11 +40,6 @@ def wall_of(scene, blur_px=4.0):
     """The left wall of the left gate at half its height, vague."""
     row, column = scene.center_px
     return (*around(row, column - scene.half_px), blur_px)
-
-
-def ranked(told):
-    """The boxes that are there for what they move, not at random."""
-    return tuple(spot for spot in told.spots if not spot.reason.startswith(AUDIT))
 
 
 def report(scene, probabilities, scribbles=NO_SCRIBBLES):
@@ -81,10 +75,10 @@ def test_vague_wall_comes_before_a_vaguer_place_elsewhere(scene, vague, vague_re
 
 def test_place_that_touches_no_cd_never_comes_up(scene, vague_report):
     """However doubtful it is: only the wall does, or nothing where all walls are clear."""
-    assert ranked(vague_report)
-    assert not any(meets(spot, *FAR) for spot in vague_report.spots)
+    assert vague_report.spots
+    assert not any(meets(spot, *FAR) for spot in vague_report.spots + vague_report.audits)
     clear = report(scene, blot(believed(scene.labels), *FAR))
-    assert ranked(clear) == ()
+    assert clear.spots == ()
     assert clear.is_settled
 
 
@@ -120,14 +114,13 @@ def test_wall_that_is_wrong_and_sure_is_looked_at_before_long(scene):
 def test_places_at_random_are_on_measured_edges(scene, vague, is_settled):
     """A guide that is sure and wrong shows no doubt: one box of each answer, three in the end."""
     told = report(scene if not is_settled else gates({"width": 5.0}), vague)
-    audits = [spot for spot in told.spots if spot.reason.startswith(AUDIT)]
     border = scene.labels == LABELS.index("Metal")
     assert told.is_settled == is_settled
-    assert len(audits) == (AUDITS if is_settled else 1)
-    for spot in audits:
+    assert len(told.audits) == (AUDITS if is_settled else 1)
+    for spot in told.audits:
+        assert spot.reason.startswith("check: is the edge of gate ")
         box = border[spot.row : spot.row + spot.height, spot.column : spot.column + spot.width]
         assert 0 < box.mean() < 1
-    assert told.spots == (*ranked(told), *audits)
 
 
 def test_scribbles_settle_what_was_vague(scene, vague, vague_report):
@@ -138,7 +131,7 @@ def test_scribbles_settle_what_was_vague(scene, vague, vague_report):
     drawn = report(scene, vague, scribbles)
     assert not vague_report.is_settled
     assert drawn.is_settled
-    assert ranked(drawn) == ()
+    assert drawn.spots == ()
 
 
 def test_end_depends_on_the_tolerance(vague, vague_report):

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from cd_runs import MODEL, SCALE, gate_image, gate_recipe, gate_run, gates, lost, width
 
 from backend.metrology.database import open_database, record_overlays, write_run
-from backend.metrology.records import RunSource, path_beside
+from backend.metrology.records import RowError, RunSource, path_beside
 from backend.metrology.results import Measured
 
 TIME = {"created_at", "last_run_at", "duration_s"}
@@ -108,6 +109,24 @@ def test_any_other_input_is_another_run(database, other):
     write_run(database, gate_run(), gates(40.0))
 
     write_run(database, other, gates(40.0))
+
+    assert database.table("runs").count == 2
+    assert database.table("measurements").count == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": RunSource(model=replace(MODEL, prior_sha256="c" * 64))},
+        {"model_errors": (RowError("gate_mcd", "", "", "", 1.5),)},
+    ],
+)
+def test_what_a_model_run_stands_on_is_in_its_name(database, changes):
+    """Another prior gives other labels, a model's error that is known by now another u_value."""
+    write_run(database, gate_run(model=MODEL), gates(40.0))
+    other = replace(gate_run(model=MODEL), **changes)
+
+    assert write_run(database, other, gates(40.0)) == write_run(database, other, gates(40.0))
 
     assert database.table("runs").count == 2
     assert database.table("measurements").count == 6
@@ -381,6 +400,18 @@ def test_a_missing_folder_is_told(tmp_path):
     """SQLite's own words do not name the path."""
     with pytest.raises(OSError, match=r"cds.db cannot be opened: .* does its folder exist"):
         open_database(tmp_path / "no" / "cds.db")
+
+
+def test_two_make_the_same_database(tmp_path):
+    """SQLite refuses one of two that change a new database's journal at once, and does not wait."""
+    start = Barrier(2)
+
+    def make(number):
+        start.wait(60)
+        open_database(tmp_path / f"{number}.db").close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(make, (number for number in range(150) for _ in range(2))))
 
 
 WRITER = """

@@ -61,6 +61,16 @@ def test_active(start, told):
     assert told in Plans("dram_active").line(start)
 
 
+def test_a_frame_along_structures():
+    """It is not the image's."""
+    recipe = load_recipe(RECIPES / "dram_gate.yaml")
+    frame = recipe.frame.model_copy(
+        update={"align": "structure_axis", "axis_of": "gate", "between": None}
+    )
+    told = list(describe_plan(recipe.model_copy(update={"frame": frame}), 0.2))
+    assert told[1].startswith("frame: its height along the mid-lines of gate, 64 px (12.8 nm)")
+
+
 def test_without_a_pixel_size_nothing_is_measured():
     """Where the recipe requires one."""
     lines = list(describe_plan(load_recipe(RECIPES / "dram_gate.yaml"), None))

@@ -69,7 +69,7 @@ def test_empty_database_gives_a_page(tmp_path):
     with closing(open_database(tmp_path / "cds.db")) as database:
         page = write_report(database, tmp_path / "cds.db", tmp_path / "out")
 
-    assert page.read_text("utf-8").count("<p>Nothing.</p>") == 4
+    assert page.read_text("utf-8").count("<p>Nothing.</p>") == 5
 
 
 def test_script_writes_the_report_and_tells_how_to_browse(tmp_path, capsys):

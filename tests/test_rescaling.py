@@ -1,6 +1,7 @@
 """Another scale changes nanometres, and nothing that was measured."""
 
 import json
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
@@ -8,11 +9,13 @@ import pytest
 from cd_runs import MODEL, SCALE, gate_recipe, gate_run, gates
 
 from backend.metrology.database import open_database, write_run
+from backend.metrology.records import RowError
 from backend.metrology.rescaling import rescale
+from backend.metrology.schema import NO_VIEWS, VIEWS
 from backend.microscope.calibration import Calibration
 
 NEW = Calibration(0.25, 0.25, "lattice", 0.002, detail="Si 111")
-IN_NM = ("value", "value_label", "u_value", "std", "min", "max")
+IN_NM = ("value", "value_label", "u_value", "std", "min", "max")  # and, with _px, in pixels
 MADE = {"id", "run_id", "u_scale", *IN_NM}
 
 
@@ -72,21 +75,50 @@ def test_uncertainty_of_the_scale_is_the_new_one(database):
 
 def test_a_model_stays_the_source(database):
     """And its image keeps what is known of it."""
-    new_id = rescale(database, write_run(database, gate_run(model=MODEL), gates(40.0)), NEW)
+    model = replace(MODEL, prior_sha256="c" * 64)
+    errors = (RowError("gate_mcd", "", "", "", 1.5),)
+    before = replace(gate_run(model=model), model_errors=errors)
+    new_id = rescale(database, write_run(database, before, gates(40.0)), NEW)
 
     run = database.table("runs").get(new_id)
-    assert (run["source"], run["model_id"]) == ("inference", MODEL.id)
+    assert (run["source"], run["model_id"]) == ("inference", model.id)
+    assert new_id == replace(before, calibration=NEW).id
     assert database.table("images").get(run["image_id"])["lot"] == "L1"
 
 
 def test_pixels_get_their_scale_afterwards(database):
-    """Values only: uncertainties were not kept in pixels, and the row says so."""
+    """With all they come with: as if measured with that scale."""
     new_id = rescale(database, write_run(database, gate_run(calibration=None), gates(40.0)), NEW)
 
-    length, angle, _ = rows_of(database, new_id)
-    assert (length["value"], length["u_value"], length["status"]) == (10, None, "flagged")
-    assert length["flags"] == '["no_uncertainty"]'
+    length, angle, _ = found = rows_of(database, new_id)
+    assert (length["value"], length["u_value"], length["status"]) == (10, 0.025, "ok")
+    assert (length["std"], length["min"], length["max"]) == (0.05, 9.75, 10.25)
     assert (angle["value"], angle["u_value"], angle["status"]) == (87, 0.1, "ok")
+    assert write_run(database, gate_run(calibration=NEW), gates(40.0)) == new_id
+    assert rows_of(database, new_id) == found
+
+
+def test_older_rows_are_rescaled_too(tmp_path):
+    """Those in nm know their pixels; of those without a scale only the value was kept."""
+    path = tmp_path / "cds.db"
+    with closing(open_database(path)) as database:
+        runs = [write_run(database, gate_run(number, scale), gates(40.0))
+                for number, scale in enumerate((SCALE, None))]  # fmt: skip
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(NO_VIEWS)
+        for name in ("value_label", "u_value", "std", "min", "max"):
+            connection.execute(f"ALTER TABLE measurements DROP COLUMN {name}_px")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm005_pixels'")
+        connection.executescript(VIEWS)
+    with closing(open_database(path)) as database:
+        known, unknown = (rows_of(database, rescale(database, run, NEW)) for run in runs)
+    assert [row["u_value_px"] for row in known] == [pytest.approx(0.1), None, pytest.approx(0.1)]
+    assert (known[0]["u_value"], known[0]["status"]) == (pytest.approx(0.025), "ok")
+    assert (unknown[0]["value"], unknown[0]["u_value"], unknown[0]["status"]) == (
+        10, None, "flagged",
+    )  # fmt: skip
+    assert unknown[0]["flags"] == '["no_uncertainty"]'
+    assert unknown[1]["status"] == "ok"
 
 
 def test_a_run_that_exists_is_not_replaced(database):
@@ -111,7 +143,8 @@ def test_what_is_placed_by_nanometres_is_measured_again(database, changes, key):
     """2 nm above the base is another height under another scale."""
     run_id = write_run(database, gate_run(recipe=gate_recipe(**changes)), gates(40.0))
 
-    with pytest.raises(ValueError, match=f"places by {key}, .* measure the image again"):
+    command = r"measure_cds.py with --dataset, .* for images/gate_0.tif and recipe gate 1; it will"
+    with pytest.raises(ValueError, match=f"places by {key}, .* again: {command}"):
         rescale(database, run_id, NEW)
 
     assert database.table("runs").count == 1

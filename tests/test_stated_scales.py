@@ -1,4 +1,4 @@
-"""What a user said of an image's scale stays its scale until a user says something else."""
+"""What a user said of an image's scale stays until a user says something else."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +9,8 @@ import pytest
 from cd_runs import SCALE, gate_image, gate_run, gates
 from synthetic_cds import write_gates, write_recipe
 
-from backend.cd_batch import Batch, check_batch, make_setup, store_all
-from backend.measurables import dataset_measurables
+from backend.batch.cd_batch import Batch, check_batch, make_setup, store_all
+from backend.batch.measurables import dataset_measurables
 from backend.metrology.database import open_database, stated_scales, write_run
 from backend.metrology.recipe_file import load_recipe
 from backend.metrology.rescaling import rescale
@@ -21,6 +21,7 @@ from scripts.rescale_cds import main as rescale_images
 FILE = Calibration(0.2, 0.2, "metadata", detail="PixelWidth")
 LATTICE = Calibration(0.21, 0.21, "lattice", 0.002, detail="Si 111", created_by="measure_cds.py")
 CORRECTION = replace(LATTICE, created_by=CORRECTED_BY)
+MANUAL = Calibration(0.2, 0.2, "manual", detail="certificate 7", created_by="measure_cds.py")
 IMAGE = gate_image().id
 
 
@@ -73,9 +74,9 @@ def test_what_turns_up_later_is_a_conflict(database):
 
 
 def test_the_newest_statement_counts(database):
-    """Told while measuring, of whatever source, after a correction; then that one stays."""
+    """A lattice told while measuring, after a correction; then that one stays."""
     rescale(database, measured(database, FILE), CORRECTION)
-    newer = Calibration(0.22, 0.22, "manual", detail="certificate 8", created_by="measure_cds.py")
+    newer = Calibration(0.22, 0.22, "lattice", detail="Si 220", created_by="measure_cds.py")
     scale = weighed(database, FILE, told=newer)
     assert (scale.calibration, scale.is_stated) == (newer, True)
     assert scale.flags == ("scale_conflict",)
@@ -85,6 +86,37 @@ def test_the_newest_statement_counts(database):
     assert (again.calibration, again.flags) == (newer, ("scale_conflict",))
     assert rescale(database, measured(database, newer), CORRECTION)
     assert weighed(database, FILE).calibration == CORRECTION
+
+
+@pytest.mark.parametrize("source", ["manual", "scale_bar"])
+@pytest.mark.parametrize("before", [None, LATTICE, CORRECTION, MANUAL])
+def test_a_plain_scale_yields_whatever_was_stated_before(database, source, before):
+    """The same command gives the same nanometres; what overrules the file goes on doing so."""
+    if before is CORRECTION:
+        rescale(database, measured(database, FILE), CORRECTION)
+    elif before:
+        measured(database, before, is_stated=True)
+    told = replace(LATTICE, source=source, detail="certificate 8", nm_per_px_x=0.25)
+
+    scale = weighed(database, FILE, told=told)
+
+    assert scale.calibration == (before if before in (LATTICE, CORRECTION) else FILE)
+    assert not scale.is_stated
+    assert told in scale.found
+    assert "scale_conflict" in scale.flags
+    assert "lattice, a pitch or rescale_cds.py overrules it" in scale.note or before in (
+        LATTICE, CORRECTION,
+    )  # fmt: skip
+
+
+def test_a_file_that_turns_up_later_counts_before_a_plain_scale(database):
+    """As it would have, had both been there at once."""
+    measured(database, MANUAL, is_stated=True)
+    scale = weighed(database, FILE)
+    assert (scale.calibration, scale.found, scale.flags) == (FILE, (FILE, MANUAL), ())
+    wide = replace(MANUAL, nm_per_px_x=0.3, nm_per_px_y=0.3)
+    measured(database, wide, is_stated=True)
+    assert weighed(database, FILE).flags == ("scale_conflict",)
 
 
 def test_a_statement_repeated_is_the_same(database):
@@ -185,7 +217,7 @@ def test_measuring_again_keeps_the_corrected_scale(folder, capsys):
         "Si",
     ]
     assert rescale_images(given) == 1
-    assert "measure the image again, it will be with this one" in capsys.readouterr().err
+    assert "it will be with this scale" in capsys.readouterr().err
     assert newest(folder) == old
 
     setup, told = measure_folder(folder)

@@ -71,6 +71,11 @@ class Body:
         """Top minus base."""
         return self.top.v - self.base.v
 
+    @property
+    def seeded(self) -> Body:
+        """The same with the edges that its outline shows, which no fit has moved."""
+        return replace(self, curves={name: (curve,) for name, curve in self.seed.items()})
+
     def level(self, fraction: float) -> float:
         """Level v at a fraction of the height."""
         return self.base.v + fraction * self.height
@@ -112,11 +117,15 @@ class Body:
         return self.line(side, self.level(fractions[0]), self.level(fractions[1]))
 
     @cached_property
-    def width_per_level(self) -> float:
-        """How much the width changes per px of height, as the seed shows it."""
-        levels = self.level(FLANK[0]), self.level(FLANK[1])
-        left, right = (self.seed[side].line(*levels) for side in WALLS)
-        return abs(right.slope - left.slope) if left is not None and right is not None else 0.0
+    def leans(self) -> Mapping[Side, float]:
+        """How far each wall moves to the right per px of height, as the seed shows it."""
+        lines = {side: self.seed[side].line(*map(self.level, FLANK)) for side in WALLS}
+        return {side: line.slope if line else 0.0 for side, line in lines.items()}
+
+    @property
+    def lean(self) -> float:
+        """How far the middle between both walls moves to the right per px of height."""
+        return sum(self.leans.values()) / len(WALLS)
 
     def walls_at(self, v: float) -> tuple[float, float]:
         """Positions u of both walls on one line, from the seed.

@@ -115,7 +115,8 @@ def gate_gauge(image: SyntheticImage) -> Gauge:
 def by_cds(believed: Probabilities, gauge: Gauge, rng: np.random.Generator) -> Iterator[Window]:
     """What moves the CDs; where nothing more does, what is most uncertain."""
     drawn = np.full(believed.shape[1:], UNLABELED, np.uint8)  # it is in what is believed
-    for spot in report_cds(believed, drawn, gauge).spots:
+    report = report_cds(believed, drawn, gauge)
+    for spot in (*report.spots, *report.audits):
         yield box_window(spot)
     yield from by_entropy(believed, gauge, rng)
 

@@ -49,8 +49,6 @@ AUDITS = 3
 """Boxes at random places of measured edges, once every CD is within its tolerance; before, one."""
 ASSUMED_U_MAX = {"px": 0.5, "deg": 0.5}
 """Tolerances where the recipe's cannot be told, as in nanometres without a pixel size."""
-AUDIT = "check: is the edge of"
-"""How the reason of a box begins that was chosen at random."""
 
 _NEAR_PX = 2.0 * BOX_PX  # from a structure's edges to the middle of a box that may move its CDs
 _LOW, _HIGH = 0.16, 0.84  # of the draws: one standard deviation to either side
@@ -68,6 +66,7 @@ class CDReport:
     stable_share: float  # of the draws: as many structures as in the likeliest labels
     spots: tuple[Spot, ...]  # what settles most first; `score` is its share of all that is open
     is_settled: bool  # every CD is as certain as asked, and its structures are there
+    audits: tuple[Spot, ...] = ()  # boxes at random places of measured edges
     nm_per_px: float | None = None
     is_assumed: bool = False  # the tolerances are `ASSUMED_U_MAX`, nothing told them
 
@@ -81,7 +80,7 @@ class _Boxes(NamedTuple):
 
 
 def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) -> CDReport:
-    """Tell how far each CD is uncertain, and rank up to `MAX_SPOTS` boxes, the last at random.
+    """Tell how far each CD is uncertain, and rank up to `MAX_SPOTS` boxes, audits included.
 
     Args:
         probabilities: What the guide believes. Shape (C, H, W).
@@ -111,8 +110,11 @@ def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) 
     if not is_settled:
         focused = gauge.focused(likeliest, measured.reference)
         spots = _Ranking(focused, likeliest, draws, measured, states).spots()
-    spots += audit_spots(measured.reference, scribbles, spots, AUDITS if is_settled else 1)
-    return CDReport(states, measured.stable_share, spots, is_settled, gauge.nm_per_px, is_assumed)
+    count = AUDITS if is_settled else 1
+    audits = audit_spots(measured.reference, scribbles, spots, count)
+    return CDReport(
+        states, measured.stable_share, spots, is_settled, audits, gauge.nm_per_px, is_assumed
+    )
 
 
 def audit_spots(
@@ -137,7 +139,10 @@ def audit_spots(
         window = slice(row, row + BOX_PX), slice(column, column + BOX_PX)
         taken = any(_overlap(window, _window(spot)) for spot in (*others, *found))
         if not taken and (scribbles[window] == UNLABELED).any():
-            reason = f"{AUDIT} {edge.structure} {edge.instance} right here? A place at random"
+            reason = (
+                f"check: is the edge of {edge.structure} {edge.instance} right here? "
+                "A place at random"
+            )
             height, width = scribbles[window].shape
             found.append(Spot(row, column, height, width, 0.0, reason))
     return tuple(found)

@@ -72,6 +72,7 @@ class Chart:
     center: float
     lower: tuple[float, ...]
     upper: tuple[float, ...]
+    baseline: int = 0  # points that the limits come from
 
     @property
     def signals(self) -> tuple[int, ...]:
@@ -101,8 +102,8 @@ def individuals_charts(values: Sequence[float], baseline: int | None = None) -> 
     ranges = [abs(b - a) for a, b in pairwise(values)]
     mean, mean_range = statistics.fmean(first), statistics.fmean(ranges[: len(first) - 1])
     reach = _MEAN_RANGE_TO_LIMIT * mean_range
-    single = _flat(values, mean, mean - reach, mean + reach)
-    return single, _flat(ranges, mean_range, 0.0, _RANGE_LIMIT * mean_range)
+    single = _flat(values, mean, mean - reach, mean + reach, len(first))
+    return single, _flat(ranges, mean_range, 0.0, _RANGE_LIMIT * mean_range, len(first) - 1)
 
 
 def subgroup_charts(
@@ -130,11 +131,15 @@ def subgroup_charts(
     expected = [c4(len(one)) * sigma for one in groups]
     spread = [_SIGMAS * sigma * math.sqrt(1 - c4(len(one)) ** 2) for one in groups]
     of_means = Chart(
-        tuple(means), center, tuple(center - r for r in reach), tuple(center + r for r in reach)
+        tuple(means),
+        center,
+        tuple(center - r for r in reach),
+        tuple(center + r for r in reach),
+        len(first),
     )
     low = tuple(max(0.0, e - s) for e, s in zip(expected, spread, strict=True))
     high = tuple(e + s for e, s in zip(expected, spread, strict=True))
-    return of_means, Chart(tuple(stds), statistics.fmean(expected), low, high)
+    return of_means, Chart(tuple(stds), statistics.fmean(expected), low, high, len(first))
 
 
 def c4(n: int) -> float:
@@ -168,6 +173,8 @@ def image_means(database: CdDatabase) -> dict[SeriesKey, Series]:
     return {key: Series.of(means) for key, means in ordered}
 
 
-def _flat(points: Sequence[float], center: float, lower: float, upper: float) -> Chart:
+def _flat(
+    points: Sequence[float], center: float, lower: float, upper: float, baseline: int
+) -> Chart:
     count = len(points)
-    return Chart(tuple(points), center, (lower,) * count, (upper,) * count)
+    return Chart(tuple(points), center, (lower,) * count, (upper,) * count, baseline)

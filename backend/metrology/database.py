@@ -15,19 +15,17 @@ from typing import Any, TypeAlias
 
 from sqlite_utils import Database
 
+from backend.databases import open_sqlite, writing
 from backend.metrology.records import Run, calibration_row, known, to_calibration
 from backend.metrology.results import Measured
 from backend.metrology.rows import Row, edge_rows, finite, identify, measurement_rows, to_json
-from backend.metrology.schema import bring_up_to_date, writing
+from backend.metrology.schema import migrations
 from backend.metrology.stated_scales import StatedScale
 from backend.metrology.summary import summarize_run
 from backend.microscope.calibration import Calibration
 
 CdDatabase: TypeAlias = Database
 """An open CD database."""
-
-WAIT_S = 30.0
-"""For another process that is writing."""
 
 
 def open_database(path: Path, *, create: bool = True) -> Database:
@@ -40,24 +38,7 @@ def open_database(path: Path, *, create: bool = True) -> Database:
     """
     if not create and not path.exists():
         raise FileNotFoundError(f"there is no database {path}: measure something into it first")
-    try:
-        database = Database(sqlite3.connect(path, timeout=WAIT_S))
-    except sqlite3.OperationalError as error:
-        raise OSError(f"{path} cannot be opened: {error}: does its folder exist?") from None
-    try:
-        database.enable_wal()  # who reads does not wait for who writes
-        database.execute("PRAGMA foreign_keys=ON")
-        bring_up_to_date(database)
-    except sqlite3.OperationalError as error:
-        database.close()
-        raise OSError(f"{path} cannot be used as a CD database: {error}") from None
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise ValueError(f"{path} is no CD database: {error}") from None
-    except ValueError as error:
-        database.close()
-        raise ValueError(f"{path}: {error}") from None
-    return database
+    return open_sqlite(path, migrations, "CD database")
 
 
 def write_run(
@@ -157,11 +138,22 @@ def get_row(database: Database, table: str, key: str) -> Row:
 
 
 def record_overlays(database: Database, run_id: str, *, png: str | None, svg: str | None) -> None:
-    """Note where the drawings of a run lie, seen from the database's folder."""
+    """Note where the drawings of a run lie, seen from the database's folder.
+
+    Raises:
+        OSError: Another process has kept the database locked, or the disk is full.
+    """
     row = known({"overlay_png": png, "overlay_svg": svg})
-    if row:
+    if not row:
+        return
+    try:
         with writing(database):
             database.table("runs").update(run_id, row)
+    except sqlite3.OperationalError as error:
+        raise OSError(
+            f"run {run_id} is stored, but where its drawings lie was not noted: {error}: "
+            "measure again, or let report_cds.py draw"
+        ) from None
 
 
 def _stats_rows(run: Run, measurements: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -2,7 +2,9 @@
 
 Fitted one after the other, the blurred interfaces of a thin film pull each other: at 4.3 sigma by
 -0.15 to -0.2 px. Together they don't. Below that, thickness and contrast of a film can hardly be
-told apart, so the film's own gray level decides how thin a film can be measured.
+told apart, so the film's own gray level decides how thin a film can be measured. The blur is
+always fitted: known from other edges it would bring no film nearer to the truth, and one that is
+10 % wrong, as at graded interfaces, takes a film of 3 px 0.15 px away from it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from backend.metrology.strips import Gray, Pixels, Strip, cut_strip, moved_line
 Floats = NDArray[np.float64]
 FilmFailure: TypeAlias = Literal[
     "too_few_lines",  # of the image lie along the seed
-    "no_edge",  # the fit left the window
+    "no_edge",  # the fit left the window, or would with a film level as likely as the known one
     "wrong_contrast",  # the levels are not those of the materials
     "thin_film",  # too thin without its gray level: use another tier
     "unresolved",  # so thin that no tier can tell
@@ -33,6 +35,7 @@ THICK = 4.0  # sigma, above which a film needs no gray level
 RESOLVED = 2.0  # sigma, below which no tier knows a film without one
 _THICK_INSIDE = 3.0  # sigma from a film's border, where its gray level is its own
 _LEAST_PIXELS = 20
+_BLUR_PX = 1.5  # to start from
 _PLACE_PX = 5  # side of a place that has a level of its own
 _SHARE_WRONG = 0.5  # of a contrast, off the expected level
 _OFFSET, _SLOPE, _THICKNESS, _LOG_SIGMA, _LEFT, _FILM, _RIGHT = range(7)
@@ -52,7 +55,6 @@ class FilmFitSettings:
 
     window_px: float = 7.0  # pixels up to this far from either interface take part
     room_px: tuple[float, float] = (np.inf, np.inf)  # to the next edges on the left, on the right
-    sigma_px: Known | None = None  # blur, from thick edges of the image
     film_gray: Known | None = None  # from where the film is thick
     left: Plateau | None = None  # what the neighbours look like, measured near the film
     right: Plateau | None = None
@@ -64,7 +66,7 @@ class FilmFit:
     """A fitted film."""
 
     thickness_px: float  # normal distance of its interfaces
-    u_px: float  # of the thickness; misfit and what was taken for known included
+    u_px: float  # of the thickness; misfit and the error of the known gray level included
     start: Point  # its first interface: the seed's ends, moved onto it
     end: Point
     covariance: Floats  # (2, 2), px^2: offset of that interface at its middle, slope
@@ -111,13 +113,11 @@ def fit_film(
     if found is None:
         return "no_edge"
     fit = line.describe(found)
-    if not _is_expected(fit, settings):
-        return "wrong_contrast"
-    if settings.film_gray is None and fit.thickness_px < RESOLVED * fit.sigma_px:
-        return "unresolved"
-    if settings.film_gray is None and fit.thickness_px < THICK * fit.sigma_px:
-        return "thin_film"
-    return replace(fit, u_px=float(np.hypot(fit.u_px, line.u_of_known(found, settings))))
+    refusal = _refusal(fit, settings)
+    u_of_level = None if refusal else line.u_of_level(found, settings.film_gray)
+    if u_of_level is None:
+        return refusal or "no_edge"
+    return replace(fit, u_px=float(np.hypot(fit.u_px, u_of_level)))
 
 
 def thick_gray(gray: Gray, film: NDArray[np.bool_], sigma_px: float) -> Plateau | None:
@@ -223,22 +223,14 @@ class _FilmLine:
         best = min(rough, key=lambda one: one.cost)
         return self._settled(model, best.parameters)
 
-    def u_of_known(self, found: _Found, settings: FilmFitSettings) -> float:
-        """What errors of the known blur and film level add to the thickness."""
-        blur, level = settings.sigma_px, settings.film_gray
-        wrong = []
-        if blur is not None and blur.u:
-            wrong.append((_LOG_SIGMA, np.log1p(blur.u / blur.value)))
-        if level is not None and level.u:
-            wrong.append((_FILM, level.u))
-        squares = 0.0
-        for parameter, error in wrong:
-            fixed = found.full.copy()
-            fixed[parameter] += error
-            other = self._settled(replace(found.model, fixed=fixed), found.solution.parameters)
-            moved = np.inf if other is None else (other.full - found.full)[_THICKNESS]
-            squares += moved**2
-        return float(np.sqrt(squares))
+    def u_of_level(self, found: _Found, level: Known | None) -> float | None:
+        """What the error of the known film level adds to the thickness; None: it decides all."""
+        if level is None or not level.u:
+            return 0.0
+        fixed = found.full.copy()
+        fixed[_FILM] += level.u
+        other = self._settled(replace(found.model, fixed=fixed), found.solution.parameters)
+        return None if other is None else abs(float((other.full - found.full)[_THICKNESS]))
 
     def _settled(self, model: _Film, parameters: Floats) -> _Found | None:
         pixels = self.strip.pixels()
@@ -258,10 +250,9 @@ class _FilmLine:
     ) -> tuple[_Film, Floats]:
         across, values = pixels.across_px, pixels.values
         free = np.ones(7, dtype=bool)
-        free[_LOG_SIGMA], free[_FILM] = settings.sigma_px is None, settings.film_gray is None
-        sigma = settings.sigma_px.value if settings.sigma_px else 1.5
+        free[_FILM] = settings.film_gray is None
         start = np.array(
-            [0, 0, thickness_px, np.log(sigma), *_levels(across, values, thickness_px)]
+            [0, 0, thickness_px, np.log(_BLUR_PX), *_levels(across, values, thickness_px)]
         )
         if settings.film_gray is not None:
             start[_FILM] = settings.film_gray.value
@@ -303,6 +294,17 @@ def _levels(across: Floats, values: Floats, thickness_px: float) -> list[float]:
     )
     middle = float(np.median(values))
     return [float(np.median(values[zone])) if zone.any() else middle for zone in zones]
+
+
+def _refusal(fit: FilmFit, settings: FilmFitSettings) -> FilmFailure | None:
+    """Why a fit must not be believed."""
+    if not _is_expected(fit, settings):
+        return "wrong_contrast"
+    if settings.film_gray is None and fit.thickness_px < RESOLVED * fit.sigma_px:
+        return "unresolved"
+    if settings.film_gray is None and fit.thickness_px < THICK * fit.sigma_px:
+        return "thin_film"
+    return None
 
 
 def _is_expected(fit: FilmFit, settings: FilmFitSettings) -> bool:

@@ -31,7 +31,13 @@ from backend.metrology.readings import (
 )
 from backend.metrology.recipe import Side, Thickness
 from backend.metrology.results import Tier
-from backend.metrology.seed_errors import NO_ERROR, label_error, probability_error
+from backend.metrology.seed_errors import (
+    LOCKED,
+    NO_ERROR,
+    LabelError,
+    label_error,
+    probability_error,
+)
 
 QUANTITIES = ("mean", "min", "max", "std", "uniformity")
 _LEAST_RAYS = 5
@@ -148,7 +154,9 @@ class SeedGauge:
         u, u_ray = (
             hypot(*(error.of_mean(*ends) for error in errors)) for ends in ((low, high), (0.0, 1.0))
         )
-        return FilmReading(leave - enter, u, u_ray, self.tier, enter)
+        locked = any(isinstance(one, LabelError) and one.is_locked(low, high) for one in errors)
+        flags = (LOCKED,) * locked
+        return FilmReading(leave - enter, u, u_ray, self.tier, enter, flags=flags)
 
     def _runs_between(
         self, rule: Thickness, site: Site, rays: Line, enter: Line, leave: Line

@@ -71,7 +71,6 @@ class GrayGauge:
             "gray",
             seed.lower,
             EdgeQuality(fit.sigma_px, float(fit.cnr), fit.chi2_red),
-            seed.flags,
         )
 
     def _settings(

@@ -13,16 +13,8 @@ from backend.metrology.bodies import OTHER_BASE, Body, UnmeasurableError
 from backend.metrology.kinds import Plan, plan_of
 from backend.metrology.readings import Reading, Scene, Variant
 from backend.metrology.recipe import Recipe, Rule
-from backend.metrology.results import MeasuredCD
+from backend.metrology.results import NOTES, MeasuredCD
 from backend.metrology.structures import Instance
-
-NOTES = frozenset(
-    {
-        "ambiguous_edge", "clipped", "crowded", "low_cnr", "max_shift", "no_edge", "no_seed",
-        "parts_differ", "poor_fit", "too_few_lines", "wrong_contrast",
-    }
-)  # fmt: skip
-"""Why a better tier gave no edge: the value stands on the next one, whose error it states."""
 
 _LEAST_GAP_PX = 1.0  # of a value and that of the label, before they disagree
 

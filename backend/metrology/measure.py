@@ -21,7 +21,7 @@ from backend.metrology.image_rows import Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
 from backend.metrology.recipe import Ratio, Recipe
-from backend.metrology.results import Measured, MeasuredCD, MeasuredEdge, run_status
+from backend.metrology.results import UNEVEN, Measured, MeasuredCD, MeasuredEdge, run_status
 from backend.metrology.structures import Instance, Region, find_instances, in_order, mid_line
 from backend.metrology.subject import UNVERIFIED, Subject
 from backend.metrology.tiers import EDGES, Source, Tiers
@@ -40,10 +40,8 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
         ValueError: The image's labels lack a material of the recipe, or the recipe is circular.
     """
     classes = _classes(subject, recipe)
-    region = _region(subject, recipe)
-    scale = subject.calibration
-    frame = _frame(region, recipe, classes, scale.nm_per_px if scale else None)
-    region = replace(region, frame=frame)
+    region = _aligned(subject, recipe, classes)
+    frame = region.frame
     gray = None
     if subject.gray is not None and not subject.no_gray:
         gray = GrayImage(subject.gray, subject.label_map, frame, recipe.edges)
@@ -57,7 +55,8 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
     for rule in recipe.measurements:
         if isinstance(rule, Ratio):
             cds += ratio_rows(rule, cds)
-    flags = _flags(subject, recipe, frame, found)
+    uneven = dict.fromkeys(f"{UNEVEN}:{cd.structure}" for cd in cds if UNEVEN in cd.flags)
+    flags = (*_flags(subject, recipe, frame, found), *uneven)
     return Measured(
         run_status(flags, has_values=any(cd.value is not None for cd in cds)),
         tuple(cds),
@@ -66,6 +65,29 @@ def measure_image(subject: Subject, recipe: Recipe) -> Measured:
         None if "no_align" in frame.flags else frame.tilt_u_deg,
         flags,
     )
+
+
+def count_instances(subject: Subject, recipe: Recipe) -> dict[str, int]:
+    """How many of each structure an image's labels hold; those that want a scale are left out.
+
+    Raises:
+        ValueError: The image's labels lack a material of the recipe, or the recipe is circular.
+    """
+    classes = _classes(subject, recipe)
+    region = _aligned(subject, recipe, classes)
+    edges = recipe.edges.model_copy(update={"prefer": ("label",)})
+    drawn = recipe.model_copy(update={"edges": edges})
+    tiers = Tiers(subject, drawn, region.frame, classes, None)
+    found = _find_all(tiers, region)
+    unscaled = _unscaled(tiers)
+    return {name: len(many) for name, many in found.items() if name not in unscaled}
+
+
+def _aligned(subject: Subject, recipe: Recipe, classes: Mapping[str, int]) -> Region:
+    """The part of the image that is measured, in the frame that the recipe asks for."""
+    region, scale = _region(subject, recipe), subject.calibration
+    frame = _frame(region, recipe, classes, scale.nm_per_px if scale else None)
+    return replace(region, frame=frame)
 
 
 def _classes(subject: Subject, recipe: Recipe) -> dict[str, int]:
@@ -195,8 +217,15 @@ def _views(tiers: Tiers, found: Mapping[str, Sequence[Found]]) -> Views:
         tiers.scene(bodies, nm_per_px, is_label=False),
         tiers.scene(label_bodies, nm_per_px, is_label=True),
         (*tiers.frame.flags, *((UNVERIFIED,) if tiers.subject.is_inferred else ())),
-        frozenset(name for name in found if calibration is None and _needs_scale(tiers, name)),
+        _unscaled(tiers),
     )
+
+
+def _unscaled(tiers: Tiers) -> frozenset[str]:
+    """Structures that cannot be told from specks, for want of a scale."""
+    if tiers.subject.calibration is not None:
+        return frozenset()
+    return frozenset(name for name in tiers.recipe.structures if _needs_scale(tiers, name))
 
 
 def _needs_scale(tiers: Tiers, name: str) -> bool:

@@ -42,13 +42,17 @@ def measure_area(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[str, R
 
 
 def measure_diameter(_: Scene, body: Body, __: Outline, ___: Variant) -> dict[str, Reading]:
-    """Axes of the ellipse that has the outline's area moments, exact for an ellipse."""
+    """Axes of the ellipse that has the outline's area moments, exact for an ellipse.
+
+    No fit moves the outline, so its own edges tell how well it is known.
+    """
     outline = _to_cut(body)
     major, minor = _axes(outline)
     if minor <= 0:
         raise UnmeasurableError("no_outline")
     equivalent = math.sqrt(4 * polygon_area(outline) / math.pi)
-    left, right = (body.mean(side, body.level(0.4), body.level(0.6)) for side in WALLS)
+    levels = body.level(0.4), body.level(0.6)
+    left, right = (body.seeded.mean(side, *levels) for side in WALLS)
     u = hypot(left.u, right.u)
     method, quality, flags = worst([left, right])
     drawn = (_drawn(body, outline),)

@@ -94,7 +94,7 @@ def draw_run(database: CdDatabase, path: Path, run_id: str) -> Drawing:
     strokes += [stroke for row in rows for stroke in _strokes(row, zoom)]
     words = list(_labels(rows, zoom, (width, height)))
     scale = run["calibration_id"] and get_row(database, "calibrations", run["calibration_id"])
-    bar, bar_word = _scale_bar(scale, zoom, (width, height))
+    bar, bar_word = _scale_bar(scale, zoom, (width, height + _MARGIN_PX))
     columns = int((width - 2 * _MARGIN_PX) / _CHAR_PX)
     footer = [
         Word((_MARGIN_PX, 0), line, color)
@@ -103,9 +103,9 @@ def draw_run(database: CdDatabase, path: Path, run_id: str) -> Drawing:
     ]
     footer = [
         Word((_MARGIN_PX, height + _MARGIN_PX + _LINE_PX * i), word.text, word.color)
-        for i, word in enumerate(footer)
+        for i, word in enumerate(footer, start=1)
     ]
-    size = (width, height + 2 * _MARGIN_PX + _LINE_PX * len(footer))
+    size = (width, height + 2 * _MARGIN_PX + _LINE_PX * (1 + len(footer)))
     return Drawing(size, picture, (*strokes, bar), (*words, bar_word, *footer))
 
 
@@ -261,15 +261,21 @@ def _value(row: Row) -> str:
     return str(row["status"])
 
 
-def _scale_bar(scale: Row | None, zoom: int, size: tuple[int, int]) -> tuple[Stroke, Word]:
-    """A round length of at most a quarter of the width; in pixels if there is no scale."""
+def _scale_bar(scale: Row | None, zoom: int, place: tuple[int, int]) -> tuple[Stroke, Word]:
+    """A round length of at most a quarter of the width; in pixels if there is no scale.
+
+    It ends at the right, in a line of its own: on the picture it would cover a data bar.
+    """
     per_px = (scale["nm_per_px_x"] if scale else 1.0) / zoom
-    longest = size[0] / 4 * per_px
+    longest = place[0] / 4 * per_px
     power = 10.0 ** math.floor(math.log10(longest))
     length = max(nice * power for nice in _NICE if nice * power <= longest)
-    x, y = _MARGIN_PX * 2, size[1] - _MARGIN_PX * 2
-    bar = Stroke(((x, y), (x + length / per_px, y)), _TEXT, 4)
-    return bar, Word((x, y - _LINE_PX - 4), f"{length:g} {'nm' if scale else 'px'}")
+    right, top = place[0] - _MARGIN_PX, place[1]
+    y = top + _LINE_PX / 2
+    bar = Stroke(((right - length / per_px, y), (right, y)), _TEXT, 4)
+    text = f"{length:g} {'nm' if scale else 'px'}"
+    start = right - length / per_px - _MARGIN_PX - len(text) * _CHAR_PX
+    return bar, Word((start, top), text)
 
 
 def _footer(
@@ -294,7 +300,7 @@ def _footer(
         if row["status"] not in COLORS
     ]
     if lost:
-        yield "not measured: " + ", ".join(lost), _LOST
+        yield "not measured: " + ", ".join(dict.fromkeys(lost)), _LOST
     flags = sorted({flag for row in (run, *rows) for flag in json.loads(row["flags"])})
     if flags:
         yield "flags: " + ", ".join(flags), COLORS["flagged"]

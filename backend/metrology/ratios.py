@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from backend.metrology.expressions import Expression, Uncertain, parse_expression
-from backend.metrology.image_rows import NOTES
 from backend.metrology.recipe import Ratio
-from backend.metrology.results import TIERS, MeasuredCD
+from backend.metrology.results import NOTES, TIERS, MeasuredCD
 
 
 def ratio_rows(rule: Ratio, cds: Sequence[MeasuredCD]) -> list[MeasuredCD]:
@@ -16,6 +15,7 @@ def ratio_rows(rule: Ratio, cds: Sequence[MeasuredCD]) -> list[MeasuredCD]:
 
     An expression is evaluated per instance if an id stands alone in it, or has several values in
     an instance (its sides). What pools single values, or mixes structures, is about the image.
+    Pairs have no row at the last instance: what divides by theirs has none there either.
 
     Args:
         rule: The ratio.
@@ -25,11 +25,16 @@ def ratio_rows(rule: Ratio, cds: Sequence[MeasuredCD]) -> list[MeasuredCD]:
     used = [cd for cd in cds if cd.measurement in expression.ids and _is_main(cd)]
     structures = {cd.structure for cd in used if cd.structure}
     if len(structures) == 1 and (expression.single or _has_sides(used)):
-        instances = sorted({cd.instance for cd in used})
-        return [
-            _row(rule, expression, [cd for cd in used if cd.instance == instance])
-            for instance in instances
+        by_instance = {
+            number: [cd for cd in used if cd.instance == number]
+            for number in sorted({cd.instance for cd in used})
+        }
+        whole = [
+            cds
+            for cds in by_instance.values()
+            if {cd.measurement for cd in cds}.issuperset(expression.ids)
         ]
+        return [_row(rule, expression, cds) for cds in whole or by_instance.values()]
     return [_row(rule, expression, used)]
 
 

@@ -73,6 +73,12 @@ def _frame(recipe: Recipe, unit: _Unit) -> str:
             return (
                 f"frame: along {where}, {least} of it at least, tilt up to {rule.max_tilt_deg:g}°"
             )
+        case "structure_axis":
+            least = unit.length(rule.min_baseline_px)
+            return (
+                f"frame: its height along the mid-lines of {rule.axis_of}, {least} of them at "
+                f"least, tilt up to {rule.max_tilt_deg:g}°"
+            )
         case "angle":
             return f"frame: at {rule.angle_deg:g}°"
     return "frame: the image's"

@@ -70,17 +70,20 @@ class ModelRecord:
     weights_sha256: str
     classes: Sequence[str]
     version: str | None = None
+    prior_sha256: str | None = None  # of the prior of the guide that the model started
 
     @property
     def id(self) -> str:
-        """Of this version with these weights."""
-        return identify(self.name, self.version, self.weights_sha256, list(self.classes))
+        """Of this version with these weights, and of the prior that had its say."""
+        prior = (self.prior_sha256,) if self.prior_sha256 else ()
+        return identify(self.name, self.version, self.weights_sha256, list(self.classes), *prior)
 
     def row(self) -> Row:
         """Row of the table `models`."""
         classes = to_json(list(self.classes))
         return {"id": self.id, "name": self.name, "version": self.version,
-                "weights_sha256": self.weights_sha256, "classes": classes}  # fmt: skip
+                "weights_sha256": self.weights_sha256, "classes": classes,
+                "prior_sha256": self.prior_sha256}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,10 @@ class RunSource:
         return "inference" if self.model else "ground_truth"
 
 
+TRAINED_ON = "trained_on"
+"""Flag of a run on an image that the model has learned from: how right it is there says little."""
+
+
 class RowsOfModel(NamedTuple):
     """Rows of a recipe that are alike, on labels of one model."""
 
@@ -119,6 +126,16 @@ class RowsOfModel(NamedTuple):
     side: str
     part: str
     quantity: str
+
+
+class RowError(NamedTuple):
+    """How far a model was off in rows that are alike, in pixels, degrees or as a ratio."""
+
+    measurement: str
+    side: str
+    part: str
+    quantity: str
+    error: float
 
 
 @dataclass(frozen=True)
@@ -132,6 +149,7 @@ class Run:
     engine_version: str
     other_calibrations: tuple[Calibration, ...] = ()  # found, and not used
     is_stated: bool = False  # a user says now that the scale is the image's
+    model_errors: tuple[RowError, ...] = ()  # known when it was measured, part of its u_value
 
     @cached_property
     def recipe_id(self) -> str:
@@ -144,8 +162,9 @@ class Run:
         scale = calibration_id(self.image.id, self.calibration) if self.calibration else "none"
         made_by = self.source.model.id if self.source.model else self.source.label_sha256
         return identify(
-            self.image.id, scale, self.recipe_id, self.source.kind, made_by, self.engine_version
-        )
+            self.image.id, scale, self.recipe_id, self.source.kind, made_by, self.engine_version,
+            *sorted(self.model_errors),
+        )  # fmt: skip
 
     def row(self) -> Row:
         """Row of the table `runs`, as far as it is known before measuring."""
@@ -163,6 +182,7 @@ class Run:
             "label_sha256": self.source.label_sha256,
             "model_id": self.source.model.id if self.source.model else None,
             "engine_version": self.engine_version,
+            "model_errors": to_json(sorted(self.model_errors)) if self.model_errors else None,
         }
         return known(row)
 

@@ -14,6 +14,7 @@ from backend.metrology import report_figures
 from backend.metrology.agreement import Agreement, Comparison, agreement, compare
 from backend.metrology.control_charts import image_means
 from backend.metrology.database import CdDatabase
+from backend.metrology.flag_meanings import meaning
 from backend.metrology.overlay import save_overlays
 from backend.metrology.rows import Row
 from backend.metrology.summary import summarize
@@ -50,6 +51,7 @@ def write_report(
     write_tables(database, folder)
     parts = [
         _heading("What was measured", _table(_counts(database))),
+        _heading("What its flags say", _table(_flags(database))),
         _heading("Outside the limits", _table(_violations(database))),
         _heading("Image by image", *_series(database, folder, options.baseline)),
         _heading("Drawn labels and models", *_agreements(database, folder)),
@@ -77,6 +79,18 @@ def _counts(database: CdDatabase) -> list[Row]:
             " group by recipe, source, measurement, side, quantity"
         )
     )
+
+
+def _flags(database: CdDatabase) -> list[Row]:
+    """The flags of the newest runs and their CDs, how often, and what each says."""
+    rows = database.query(
+        "select flag.value as flag, count(distinct latest.id) as cds,"
+        " count(distinct latest.run_id) as runs from measurement_latest latest,"
+        " json_each((select json_group_array(value) from (select value from"
+        " json_each(latest.flags) union select value from json_each(latest.run_flags)))) flag"
+        " group by flag.value order by cds desc, flag"
+    )
+    return [row | {"meaning": meaning(row["flag"])} for row in rows]
 
 
 def _violations(database: CdDatabase) -> list[Row]:
@@ -116,7 +130,11 @@ def _agreements(database: CdDatabase, folder: Path) -> Iterator[str]:
     compared = [(one, agreement(one.pairs)) for one in compare(database)]
     rows = [_agreement_row(one, found) for one, found in compared]
     write_atomically(folder / "label_vs_model.csv", csv_text(rows).encode("utf-8-sig"))
-    yield "<p>Bias is model minus label; its interval takes images, not CDs, as independent.</p>"
+    yield (
+        "<p>Bias is model minus label; its interval takes images, not CDs, as independent. "
+        "<i>trained on</i>: images that the model has learned from, on which any model looks "
+        "good.</p>"
+    )
     yield _table(rows)
     has_nm = {one.group.measurement for one, _ in compared if one.group.unit not in _PX_UNITS}
     for number, (one, found) in enumerate(compared):

@@ -6,6 +6,7 @@ Points are means of images. What cannot be drawn from so few says so in its pane
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ from backend.metrology.control_charts import (
 _DPI = 100
 _PANEL_INCHES = (4.4, 3.2)
 _SIGNAL, _POINT = "#c62828", "#1565c0"
+_ENOUGH = 20  # points, before limits are what a process can be judged by
+_COLUMNS = 34  # of text in a panel
 
 
 def draw_series(key: SeriesKey, series: Series, baseline: int | None = None) -> Figure:
@@ -89,7 +92,12 @@ def draw_agreement(comparison: Comparison, found: Agreement) -> Figure:
     differences.set(xlabel=f"mean of both, {group.unit}", ylabel=f"model - label, {group.unit}")
     differences.legend(fontsize="x-small")
     side = f", {group.side}" if group.side else ""
-    figure.suptitle(f"{group.measurement}{side}, recipe {group.recipe}, model {group.model}")
+    seen = ", images it was trained on" if group.seen else ""
+    figure.suptitle(
+        f"{group.measurement}{side}, recipe {group.recipe}, model {group.model}{seen}\n"
+        f"{found.pairs} CDs on {found.images} images",
+        fontsize="medium",
+    )
     return figure
 
 
@@ -113,11 +121,19 @@ def _draw_charts(
         charts = make()
     except ValueError as error:
         for ax in axes:
-            ax.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize="small")
+            why = textwrap.fill(str(error), _COLUMNS)
+            ax.text(0.5, 0.5, why, ha="center", va="center", fontsize="small")
             ax.set(xticks=[], yticks=[])
         return
     for ax, chart, names in zip(axes, charts, labels, strict=True):
         _draw_chart(ax, chart, names)
+    baseline = charts[0].baseline
+    if baseline < _ENOUGH:  # such limits hold almost everything
+        for ax in axes:
+            ax.text(
+                0.5, 0.97, f"limits of {baseline} points: provisional below {_ENOUGH}",
+                transform=ax.transAxes, ha="center", va="top", fontsize="x-small", color=_SIGNAL,
+            )  # fmt: skip
 
 
 def _draw_chart(ax: Axes, chart: Chart, names: Sequence[str]) -> None:

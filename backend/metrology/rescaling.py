@@ -16,7 +16,7 @@ from typing import Any
 
 from backend.metrology.database import CdDatabase, get_row, make_newest, state_scale, write_run
 from backend.metrology.recipe import Recipe
-from backend.metrology.records import ImageRecord, ModelRecord, Run, RunSource
+from backend.metrology.records import ImageRecord, ModelRecord, RowError, Run, RunSource
 from backend.metrology.results import run_status
 from backend.metrology.rows import UNCALIBRATED, to_json, to_measured
 from backend.metrology.stated_scales import CORRECTED
@@ -44,6 +44,7 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
     """
     stored = get_row(database, "runs", run_id)
     definition = get_row(database, "recipes", stored["recipe_id"])["definition"]
+    recipe = Recipe.model_validate_json(definition)
     old = stored["calibration_id"] and get_row(database, "calibrations", stored["calibration_id"])
     x, y = (old["nm_per_px_x"], old["nm_per_px_y"]) if old else (1.0, 1.0)
     _check_shape(run_id, (x, y), calibration)
@@ -51,10 +52,10 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
     if placed:
         state_scale(database, stored["image_id"], calibration)
         raise ValueError(
-            f"run {run_id} cannot be rescaled: its recipe places by {', '.join(placed)}, which lie "
-            "elsewhere under another scale: measure the image again, it will be with this one"
+            f"run {run_id} cannot be rescaled: its recipe places by {', '.join(placed)}, which "
+            f"{_again(get_row(database, 'images', stored['image_id']), stored, recipe)}"
         )
-    run = _with_scale(database, stored, Recipe.model_validate_json(definition), calibration)
+    run = _with_scale(database, stored, recipe, calibration)
     if database.table("runs").count_where("id = ?", [run.id]):
         state_scale(database, run.image.id, calibration)
         make_newest(database, run.id, **_corrected(get_row(database, "runs", run.id)))
@@ -64,7 +65,7 @@ def rescale(database: CdDatabase, run_id: str, calibration: Calibration) -> str:
         for name in ("measurements", "edges")
     )
     row = dict(stored) | _corrected(stored)
-    measured = to_measured(row, measurements, edges, math.sqrt(x * y) if old else None)
+    measured = to_measured(row, measurements, edges)
     return write_run(database, run, measured, stored["duration_s"])
 
 
@@ -73,6 +74,16 @@ def _corrected(run: Mapping[str, Any]) -> dict[str, str]:
     flags = [flag for flag in json.loads(run["flags"]) if flag not in _OF_SCALE] + [CORRECTED]
     status = run_status(flags, has_values=run["status"] != "failed")
     return {"flags": to_json(flags), "status": status}
+
+
+def _again(image: Mapping[str, Any], run: Mapping[str, Any], recipe: Recipe) -> str:
+    """Say what is to be measured again, and by which command."""
+    labels = "--dataset, --project or --labels as before"
+    return (
+        f"lie elsewhere under another scale: measure the image again: measure_cds.py with "
+        f"{'--registry' if run['model_id'] else labels}, for {image['path_rel']} and recipe "
+        f"{recipe.name} {recipe.version}; it will be with this scale"
+    )
 
 
 def _placements(part: object) -> Iterator[str]:
@@ -115,6 +126,12 @@ def _with_scale(
     if stored["model_id"]:
         named = get_row(database, "models", stored["model_id"])
         classes = json.loads(named["classes"])
-        model = ModelRecord(named["name"], named["weights_sha256"], classes, named["version"])
+        model = ModelRecord(
+            named["name"], named["weights_sha256"], classes, named["version"], named["prior_sha256"]
+        )
     source = RunSource(stored["label_sha256"], stored["annotation_id"], stored["annotator"], model)
-    return Run(image, recipe, source, calibration, stored["engine_version"], is_stated=True)
+    errors = tuple(RowError(*one) for one in json.loads(stored["model_errors"] or "[]"))
+    return Run(
+        image, recipe, source, calibration, stored["engine_version"], is_stated=True,
+        model_errors=errors,
+    )  # fmt: skip

@@ -20,8 +20,18 @@ TIERS: tuple[Tier, ...] = ("gray", "prob", "label")
 """The best one first: what stands on several edges is as good as the last of theirs."""
 LENGTH_POWERS: Mapping[Unit, int] = {"px": 1, "px^2": 2, "deg": 0, "ratio": 0}
 IN_NM: Mapping[Unit, str] = {"px": "nm", "px^2": "nm^2", "deg": "deg", "ratio": "ratio"}
-REVIEWED = ("no_align", "anisotropic", "unexpected_count", "scale_conflict")
+UNEVEN = "uneven_pitch"
+"""Flag of a gap between neighbours, and of its image, in which a structure may be lost."""
+REVIEWED = ("no_align", "anisotropic", "unexpected_count", "scale_conflict", UNEVEN)
 """Beginnings of the flags of a run that somebody has to look at before its CDs are used."""
+NOTES = frozenset(
+    {
+        "ambiguous_edge", "clipped", "crowded", "low_cnr", "no_edge", "no_seed", "parts_differ",
+        "poor_fit", "too_few_lines", "wrong_contrast",
+    }
+)  # fmt: skip
+"""Why a better tier gave no edge: the value stands on the next one, whose error it states. An edge
+that it gave too far away, `max_shift`, is something else: the label may be wrong by that much."""
 Point: TypeAlias = tuple[float, float]  # (row, column)
 
 

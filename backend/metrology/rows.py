@@ -17,6 +17,7 @@ import numpy as np
 from backend.metrology.results import (
     IN_NM,
     LENGTH_POWERS,
+    NOTES,
     EdgeQuality,
     Measured,
     MeasuredCD,
@@ -29,11 +30,10 @@ Row = dict[str, Any]
 
 UNCALIBRATED = "uncalibrated"
 NOT_FINITE = "not_finite"
-NO_UNCERTAINTY = "no_uncertainty"
-"""Flag of a value that got its scale after it was measured, when only the value was kept."""
 
 _IN_PX = {in_nm: unit for unit, in_nm in IN_NM.items()}
-_SCALED = ("value_label", "u_value", "std", "min", "max")
+_SCALED = ("value", "value_label", "u_value", "std", "min", "max")
+"""What a row has in its unit and, of lengths and areas, also in pixels: value_px and so on."""
 _ID_DIGITS = 16
 
 
@@ -95,20 +95,20 @@ def _measurement_row(run_id: str, cd: MeasuredCD, calibration: Calibration | Non
 
 
 def _values(cd: MeasuredCD, calibration: Calibration | None) -> tuple[Row, str, list[str]]:
-    """The value and its company in the unit of the row, the status, and the flags."""
+    """The value and its company in the unit of the row and in pixels, the status, and the flags."""
     power = LENGTH_POWERS[cd.unit]
     scale = 1.0 if not power else calibration.nm_per_px**power if calibration else None
     is_counted = cd.status in ("ok", "flagged")
-    value = finite(cd.value) if is_counted else None
-    company = {name: getattr(cd, name) for name in _SCALED if is_counted}
+    given = {name: getattr(cd, name) if is_counted else None for name in _SCALED}
+    numbers = {name: finite(number) for name, number in given.items()}
+    value = numbers["value"]
     flags = list(cd.flags)
-    if (is_counted and value is None) or any(_is_broken(given) for given in company.values()):
+    if (is_counted and value is None) or any(_is_broken(number) for number in given.values()):
         flags.append(NOT_FINITE)
     if calibration is None:
         flags.append(UNCALIBRATED)
-    row: Row = {name: _scaled(finite(company.get(name)), scale) for name in _SCALED}
-    row["value"] = _scaled(value, scale)
-    row["value_px"] = value if power else None
+    row: Row = {name: _scaled(number, scale) for name, number in numbers.items()}
+    row |= {f"{name}_px": number if power else None for name, number in numbers.items()}
     row["u_scale"] = None
     if calibration and row["value"] is not None:
         row["u_scale"] = power * abs(row["value"]) * float(calibration.rel_uncertainty)
@@ -153,9 +153,8 @@ def to_measured(
     run: Mapping[str, Any],
     measurements: Sequence[Mapping[str, Any]],
     edges: Sequence[Mapping[str, Any]],
-    nm_per_px: float | None,
 ) -> Measured:
-    """Undo it: what was measured in pixels, from rows that were made with `nm_per_px`."""
+    """Undo it: what was measured, in pixels, from rows in whatever scale."""
     found = tuple(
         MeasuredEdge(
             row["structure"], row["instance"], row["side"], row["edge_method"],
@@ -163,28 +162,24 @@ def to_measured(
         )
         for row in edges
     )  # fmt: skip
-    cds = tuple(_to_cd(row, nm_per_px) for row in measurements)
+    cds = tuple(_to_cd(row) for row in measurements)
     flags = tuple(json.loads(run["flags"]))
     return Measured(run["status"], cds, found, run["tilt_deg"], run["tilt_u_deg"], flags)
 
 
-def _to_cd(row: Mapping[str, Any], nm_per_px: float | None) -> MeasuredCD:
+def _to_cd(row: Mapping[str, Any]) -> MeasuredCD:
     unit = _IN_PX[row["unit"]]
-    power = LENGTH_POWERS[unit]
+    suffix = "_px" if LENGTH_POWERS[unit] else ""
     flags = [flag for flag in json.loads(row["flags"]) if flag != UNCALIBRATED]
     status = row["status"]
-    if power and nm_per_px is None and status == "flagged":
-        flags.append(NO_UNCERTAINTY)
-    if status == "flagged" and not flags:
+    if status == "flagged" and NOTES.issuperset(flags):
         status = "ok"
-    inverse = 1.0 if not power or nm_per_px is None else 1 / nm_per_px**power
     line = ((row["y0_px"], row["x0_px"]), (row["y1_px"], row["x1_px"]))
     return MeasuredCD(
         row["measurement"], row["kind"], row["structure"], row["instance"], unit, status,
-        value=row["value_px"] if power else row["value"],
         side=row["side"], part=row["part"], quantity=row["quantity"],
         at_fraction=row["at_fraction"],
-        **{name: _scaled(row[name], inverse) for name in _SCALED},
+        **{name: row[name + suffix] for name in _SCALED},
         n_lines=row["n_lines"], method=row["edge_method"],
         quality=EdgeQuality(row["edge_sigma_px"], row["cnr"], row["chi2_red"]),
         line=None if row["x0_px"] is None else line,

@@ -6,10 +6,11 @@ first pixel at 0. JSON is kept as TEXT. Tables are STRICT: what is no number is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 
 from sqlite_utils import Database, Migrations
+
+from backend.databases import execute_all
 
 TABLES = """
 CREATE TABLE images (id TEXT PRIMARY KEY, name TEXT NOT NULL, path_rel TEXT NOT NULL,
@@ -82,6 +83,24 @@ UPDATE calibrations SET stated_at = (
 """
 # What the scripts had stored of users before.
 
+MODEL_RUNS = """
+ALTER TABLE models ADD COLUMN prior_sha256 TEXT;
+ALTER TABLE runs ADD COLUMN model_errors TEXT
+"""
+# What runs of a model stand on besides its weights; nobody knows it of older ones.
+
+_IN_PX = ("value_label", "u_value", "std", "min", "max")
+PIXELS = ";\n".join(f"ALTER TABLE measurements ADD COLUMN {name}_px REAL" for name in _IN_PX)
+FROM_NM = f"""
+UPDATE measurements SET {", ".join(f"{name}_px = {name} / :scale" for name in _IN_PX)}
+  WHERE unit = :unit AND run_id IN (SELECT id FROM runs WHERE calibration_id = :id)
+"""  # noqa: S608 - put together from constants
+NOT_KEPT = """
+UPDATE measurements SET flags = json_insert(flags, '$[#]', 'no_uncertainty')
+  WHERE value_px IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE calibration_id IS NULL)
+"""
+# Of lengths without a scale only the value was kept before, and their rows say so.
+
 COMPARED_RUNS = """
   SELECT g.id AS truth_run, i.id AS model_run, i.model_id, g.image_id, g.recipe_id
   FROM newest g JOIN newest i ON g.image_id = i.image_id AND g.recipe_id = i.recipe_id
@@ -102,6 +121,7 @@ CREATE VIEW measurement_report AS SELECT
   models.name AS model, models.version AS model_version, runs.annotator,
   m.measurement, m.kind, m.structure, m.instance, m.side, m.part, m.quantity, m.at_fraction,
   m.value, m.unit, m.value_px, m.value_label, m.u_value, m.u_scale, m.n_lines, m.std, m.min, m.max,
+  m.value_label_px, m.u_value_px, m.std_px, m.min_px, m.max_px,
   m.edge_method, m.edge_sigma_px, m.cnr, m.chi2_red, m.status, m.flags,
   runs.status AS run_status, runs.flags AS run_flags, runs.tilt_deg,
   calibrations.name AS calibration, calibrations.source AS calibration_source,
@@ -171,57 +191,47 @@ CREATE VIEW orphan_reviews AS SELECT * FROM reviews WHERE CASE
   ELSE measurement_id NOT IN (SELECT id FROM measurements) END
 """  # noqa: S608 - put together from constants
 
+NO_VIEWS = ";\n".join(
+    f"DROP VIEW {name}"
+    for name in ("orphan_reviews", "spec_check", "label_vs_model", "measurement_latest",
+                 "measurement_report")
+)  # fmt: skip
+
 migrations = Migrations("tem_cd")
 
 
 @migrations()
 def m001_tables(database: Database) -> None:
     """Make all tables."""
-    _execute_all(database, TABLES)
+    execute_all(database, TABLES)
 
 
 @migrations()
 def m002_views(database: Database) -> None:
     """Make the five views that tables, figures and Datasette read."""
-    _execute_all(database, VIEWS)
+    execute_all(database, VIEWS)
 
 
 @migrations()
 def m003_stated_scales(database: Database) -> None:
     """Note when a user last said a scale: the newest one is the image's, whatever its file says."""
-    _execute_all(database, STATED)
+    execute_all(database, STATED)
 
 
-def bring_up_to_date(database: Database) -> None:
-    """Make the tables and views that a database lacks.
-
-    Raises:
-        ValueError: A newer version of this program has changed the database.
-    """
-    known = {migration.name for migration in migrations.pending(Database(memory=True))}
-    newer = sorted({migration.name for migration in migrations.applied(database)} - known)
-    if newer:
-        raise ValueError(
-            f"the database was changed by a newer version ({', '.join(newer)}): use that version, "
-            "or another database"
-        )
-    if migrations.pending(database):
-        with writing(database):  # another process may be doing the same
-            migrations.apply(database)
+@migrations()
+def m004_model_runs(database: Database) -> None:
+    """Note the guide's prior of a model, and which of its errors a run has in its uncertainties."""
+    execute_all(database, MODEL_RUNS)
 
 
-@contextmanager
-def writing(database: Database) -> Iterator[None]:
-    """Write all of the block or nothing, and wait for others before it, not in the middle."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.commit()
-    finally:
-        database.rollback()  # does nothing after a commit
-
-
-def _execute_all(database: Database, statements: str) -> None:
-    """One by one: `executescript` would end the transaction that a failure must undo."""
-    for statement in statements.split(";\n"):
-        database.execute(statement)
+@migrations()
+def m005_pixels(database: Database) -> None:
+    """Keep in pixels all that a length or an area comes with, and not its value alone."""
+    execute_all(database, PIXELS)
+    sizes = "SELECT id, nm_per_px_x * nm_per_px_y AS area FROM calibrations"
+    for row in list(database.query(sizes)):
+        for unit, scale in (("nm", math.sqrt(row["area"])), ("nm^2", row["area"])):
+            database.execute(FROM_NM, {"scale": scale, "unit": unit, "id": row["id"]})
+    database.execute(NOT_KEPT)
+    execute_all(database, NO_VIEWS)
+    execute_all(database, VIEWS)

@@ -17,6 +17,8 @@ _HARMONICS = np.arange(1, 51)
 _POWERS = 1 / (2 * math.pi**2 * _HARMONICS**2)
 _UNKNOWN_S_PX = 20.0  # of an edge that a model does not see
 _ALIKE = 1.4  # neighbouring rows round alike: of rough films, seen on synthetic images
+_LOCKED_PX = 1.01  # an edge that visits no more pixel columns is tied to the grid
+LOCKED = "grid_locked"  # flag: such an edge is known to a pixel only
 _SLOPE = 0.55  # of a rounded line's slope: simulated, against that of independent roundings
 
 
@@ -39,11 +41,19 @@ class LabelError:
     crossing: float  # columns crossed per px along, by its best line
     u_place_px: float  # of whoever drew it
 
+    def is_locked(self, low: float, high: float) -> bool:
+        """Whether the edge runs along the pixels between two places."""
+        visited = self._visited(low, high)
+        return visited is not None and visited < _LOCKED_PX
+
     def crossed(self, low: float, high: float) -> float:
         """Pixel columns crossed between two places: by the best line, or by a rough edge."""
+        return max(self.crossing * (high - low), (self._visited(low, high) or 0.0) - 1)
+
+    def _visited(self, low: float, high: float) -> float | None:
+        """Pixel columns between the outermost ones it is in; None where it is unknown."""
         inside = self.pixel[(self.along >= low) & (self.along <= high)]
-        visited = float(np.nanmax(inside) - np.nanmin(inside)) if np.isfinite(inside).any() else 0.0
-        return max(self.crossing * (high - low), visited - 1)
+        return float(np.nanmax(inside) - np.nanmin(inside)) if np.isfinite(inside).any() else None
 
     def of_mean(self, low: float, high: float) -> float:
         """Rounding, never less than that of so many independent pixels, and the hand that drew."""

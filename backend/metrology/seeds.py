@@ -22,6 +22,7 @@ from backend.metrology.contours import Field, Points, outlines, segments_of
 from backend.metrology.curves import MIN_SHARE, Curve
 from backend.metrology.frame import Frame
 from backend.metrology.seed_errors import (
+    LOCKED,
     NO_ERROR,
     label_error,
     probability_error,
@@ -29,7 +30,6 @@ from backend.metrology.seed_errors import (
 from backend.metrology.structures import Instance, field_of
 
 _BELOW_PX = 1.0  # how far under a base its neighbour is looked for
-_LOCKED_PX = 1.01  # a wall that visits no more pixel columns is tied to the grid
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,8 @@ def _with_error(seeding: Seeding, field: Field, curve: Curve, name: EdgeName) ->
         doubt = probability_error(field, pixels(inward), pixels(-inward))
         return replace(curve, method="prob", error=doubt)
     low, high = (float(np.quantile(curve.along, share)) for share in FLANK)
-    central = (curve.along >= low) & (curve.along <= high)
     error = label_error(pixels(0), curve.along, (low, high), seeding.u_place_px)
-    visited = error.pixel[central]
-    locked = np.isfinite(visited).any() and np.nanmax(visited) - np.nanmin(visited) < _LOCKED_PX
-    return replace(curve, error=error, flags=("grid_locked",) * bool(locked))
+    return replace(curve, error=error, flags=(LOCKED,) * error.is_locked(low, high))
 
 
 def _touching(base: Curve, seeding: Seeding, under: Iterable[int]) -> Curve:

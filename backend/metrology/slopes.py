@@ -90,9 +90,10 @@ def measure_corner_radius(
     """Radius of the circle through a corner, between its tangent points on wall and plateau.
 
     The gap between the outline and the corner tells where these are; a search for them would run
-    away on a rough outline.
+    away on a rough outline. No fit moves the outline, so wall and plateau are its own too.
     """
     side: Side = variant.side or "left"
+    blur, body = _blur_px(body, side), body.seeded
     wall, plateau = body.flank(side), body.plateau(rule.part)
     corner = _corner(wall, plateau.v, side, rule.part)
     expected = corner.gap(body.outline[0]) / (1 / math.sin(corner.half_angle) - 1)
@@ -102,7 +103,7 @@ def measure_corner_radius(
         raise UnmeasurableError("no_corner")
     center, radius = _circle(arc)
     method, quality, flags = worst([wall, plateau])
-    if radius < SMALL_RADIUS * (quality.sigma_px or _BLUR_PX):
+    if radius < SMALL_RADIUS * blur:
         flags = (*flags, "small_radius")
     low, high = sorted((body.level(0.5), body.level(0.9 if rule.part == "top" else 0.1)))
     edges = hypot(body.mean(side, low, high).u, plateau.u)
@@ -115,6 +116,14 @@ def measure_corner_radius(
     )
     ends = _ends(body, [tuple(arc[0].tolist()), tuple(arc[-1].tolist())])
     return {"": Reading(radius, u, "px", method, quality, flags, n_lines=len(arc), line=ends)}
+
+
+def _blur_px(body: Body, side: Side) -> float:
+    """1 sigma of the blur of a wall, where a fit tells it."""
+    try:
+        return body.flank(side).quality.sigma_px or _BLUR_PX
+    except UnmeasurableError:
+        return _BLUR_PX
 
 
 def _by_reach(corner: _Corner, body: Body, radius: float) -> float:

@@ -174,8 +174,8 @@ def _instance(
     at_border = (
         rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width
     )
-    around = ndi.binary_dilation(mask) & ~mask
-    unknown = bool((region.label_map[wide][around] == UNLABELED).any())
+    near = ndi.binary_dilation(mask)  # holes too: they count as material
+    unknown = bool((region.label_map[wide][near] == UNLABELED).any())
     row, column = (float(x.mean()) for x in np.nonzero(mask))
     corner = (wide[0].start + region.corner[0], wide[1].start + region.corner[1])
     flags = ("border",) * at_border + ("unlabeled",) * unknown

@@ -60,6 +60,11 @@ class Tiers:
         }
         return tuple(tier for tier in self.recipe.edges.prefer if has[tier])
 
+    @property
+    def _u_place_px(self) -> float:
+        """How well a hand places edges; a model has none, its runs tell how wrong it is."""
+        return 0.0 if self.subject.is_inferred else self.recipe.edges.u_place_px
+
     def field_of(self, materials: Sequence[str], tier: Tier) -> Field:
         """Zero on the outline of some materials. (H, W)."""
         key = (tier, *sorted(materials))
@@ -106,7 +111,7 @@ class Tiers:
         seeding = Seeding(
             self.frame,
             "prob" if tier == "prob" else "label",
-            self.recipe.edges.u_place_px,
+            self._u_place_px,
             self.subject.label_map,
             self.subject.is_draw,
         )
@@ -124,7 +129,7 @@ class Tiers:
             lambda materials: self.field_of(materials, tier),
             self.classes,
             self.subject.label_map,
-            self.recipe.edges.u_place_px,
+            self._u_place_px,
             self.subject.is_draw,
         )
         gauge: FilmGauge = seed_gauge

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median_low
+from typing import Literal, TypeAlias
+
+import numpy as np
 
 from backend.metrology.bodies import WALLS, Body, UnmeasurableError
 from backend.metrology.curves import EdgeMean
@@ -17,6 +23,10 @@ from backend.metrology.readings import (
     worst,
 )
 from backend.metrology.recipe import Distance, Gap, Side, Width
+from backend.metrology.results import UNEVEN
+
+_UNEVEN = 1.5  # times the median gap, from which on a structure may be lost in a gap
+End: TypeAlias = tuple[Body, Side]  # one wall of one instance
 
 
 def measure_width(scene: Scene, body: Body, rule: Width, variant: Variant) -> dict[str, Reading]:
@@ -42,11 +52,10 @@ def width_in(body: Body, band: Band) -> Reading:
     left, right = (body.mean(side, band.low, band.high) for side in WALLS)
     method, quality, flags = worst([left, right])
     lines = right.samples - left.samples
+    of_level = _u_of_level(body, band, body.leans["right"] - body.leans["left"])
     reading = Reading(
         value=right.across - left.across,
-        u=hypot(
-            left.u, right.u, body.width_per_level * body.u_of_level(body.fraction(band.middle))
-        ),
+        u=hypot(left.u, right.u, of_level),
         method=method,
         quality=quality,
         flags=flags,
@@ -58,25 +67,34 @@ def width_in(body: Body, band: Band) -> Reading:
     return with_lines(reading, lines)
 
 
+def _u_of_level(body: Body, band: Band, per_level: float) -> float:
+    """What a length owes to its uncertain level, if it changes by so much per px of height."""
+    return abs(per_level) * body.u_of_level(body.fraction(band.middle))
+
+
 def measure_gap(scene: Scene, body: Body, rule: Gap, variant: Variant) -> dict[str, Reading]:
-    """Pitch or space from an instance to its right neighbour, each at its own level."""
+    """Pitch or space from an instance to its right neighbour, both on the level of the instance."""
     neighbours = [one for one in scene.bodies[rule.of] if one.index == body.index + 1]
     if not neighbours:
         raise UnmeasurableError("no_neighbour")
     other = neighbours[0]
-    edges: list[EdgeMean] = []
-    for one in (body, other):
-        band = band_at(rule.at, variant.at_fraction, one, scene.nm_per_px)
-        edges += [one.mean(side, band.low, band.high) for side in WALLS]
-    left, right, next_left, next_right = edges
+    band = band_at(rule.at, variant.at_fraction, body, scene.nm_per_px)
     if rule.kind == "pitch":
-        start, end = (left.across + right.across) / 2, (next_left.across + next_right.across) / 2
-        u, used = hypot(*(edge.u for edge in edges)) / 2, edges
+        reading = _of_middles(body, other, band)
     else:
-        start, end = right.across, next_left.across
-        u, used = hypot(right.u, next_left.u), [right, next_left]
-    v = band_at(rule.at, variant.at_fraction, body, scene.nm_per_px).middle
-    return {"": _across(body, used, (start, end), v, u)}
+        reading = _of_edges(body, ((body, "right"), (other, "left")), band)
+    if _is_uneven(scene.bodies[rule.of], body, other):
+        reading = replace(reading, flags=(*reading.flags, UNEVEN))
+    return {"": reading}
+
+
+def _is_uneven(bodies: Sequence[Body], body: Body, other: Body) -> bool:
+    """Whether a gap is so wide beside the others of the image that one may be lost in it."""
+    centers = body.frame.to_uv(np.array([one.instance.center for one in bodies]))[:, 0].tolist()
+    places = {one.index: center for one, center in zip(bodies, centers, strict=True)}
+    gaps = [abs(right - left) for left, right in pairwise(centers)]
+    # of two gaps the lower one is the median: the other may be two in one
+    return abs(places[other.index] - places[body.index]) > _UNEVEN * median_low(gaps)
 
 
 def measure_distance(
@@ -85,20 +103,12 @@ def measure_distance(
     """From one structure to another: edge to edge, centre to centre, or inner margins."""
     band = band_at(rule.at, variant.at_fraction, body, scene.nm_per_px)
     other = _partner(scene, body, rule, band, variant.side)
-    ours = {side: body.mean(side, band.low, band.high) for side in WALLS}
-    theirs = {side: other.mean(side, band.low, band.high) for side in WALLS}
     if rule.kind == "overlay":
-        edges = [*ours.values(), *theirs.values()]
-        start, end = (sum(e.across for e in two.values()) / 2 for two in (ours, theirs))
-        u = hypot(*(edge.u for edge in edges)) / 2
-        return {"": _across(body, edges, (start, end), band.middle, u)}
+        return {"": _of_middles(body, other, band)}
     side: Side = variant.side or "left"
     facing: Side = side if rule.kind == "enclosure" else ("right" if side == "left" else "left")
-    edges = [ours[side], theirs[facing]]
-    start, end = ours[side].across, theirs[facing].across
-    if side == "left":
-        start, end = end, start
-    return {"": _across(body, edges, (start, end), band.middle, hypot(*(e.u for e in edges)))}
+    ends: tuple[End, End] = ((body, side), (other, facing))
+    return {"": _of_edges(body, ends if side == "right" else (ends[1], ends[0]), band)}
 
 
 def _partner(
@@ -117,6 +127,23 @@ def _partner(
     if not found:
         raise UnmeasurableError("no_neighbour")
     return min(found, key=lambda one: one[0])[1]
+
+
+def _of_middles(body: Body, other: Body, band: Band) -> Reading:
+    """From the middle of a body's walls to that of another's."""
+    walls = [one.mean(side, band.low, band.high) for one in (body, other) for side in WALLS]
+    across = [wall.across for wall in walls]
+    edges = hypot(*(wall.u for wall in walls)) / 2
+    u = hypot(edges, _u_of_level(body, band, other.lean - body.lean))
+    return _across(body, walls, (sum(across[:2]) / 2, sum(across[2:]) / 2), band.middle, u)
+
+
+def _of_edges(body: Body, ends: tuple[End, End], band: Band) -> Reading:
+    """From one wall to another, on a level of a body."""
+    walls = [one.mean(side, band.low, band.high) for one, side in ends]
+    first, last = (one.leans[side] for one, side in ends)
+    u = hypot(*(wall.u for wall in walls), _u_of_level(body, band, last - first))
+    return _across(body, walls, (walls[0].across, walls[1].across), band.middle, u)
 
 
 def _across(
