@@ -284,7 +284,7 @@ def test_answer_before_survives_on_disk(tmp_path):
     second.load(tmp_path / "a.safetensors")
     more = with_one_more(scribbles)
     expected = first.update(more).probabilities
-    np.testing.assert_allclose(second.update(more).probabilities, expected, atol=0.05)
+    np.testing.assert_array_equal(second.update(more).probabilities, expected)
     assert np.abs(other.update(more).probabilities - expected).max() > 0.02
 
 
@@ -361,7 +361,7 @@ def test_stroke_is_held_against_the_answer_before_it(monkeypatch):
     guide.train(1)
     first, second = (inference[:, : SHAPE[0], : SHAPE[1]] for inference in seen)
     assert (first[:, drawn] == 0.5).all()
-    assert (second[:, drawn] == answer[:, drawn]).all()
+    np.testing.assert_allclose(second[:, drawn], answer[:, drawn], atol=0.05)  # kept by cells
 
 
 def with_one_more(scribbles, label=1):

@@ -1,5 +1,7 @@
 """A guide that a shared model starts: it knows before the first stroke, and strokes still win."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,7 @@ class Shifted(torch.nn.Module):
 def test_edges_are_the_images_own():
     """The model says what is where, and the guide finds in the image where it ends."""
     shared = SharedModel(CARD, Shifted())
-    assert (guide_of(shared)._ask_network().argmax(0)[:96, :96] == TRUTH).mean() < 0.97
+    assert (guide_of(shared)._shared_opinion.argmax(0)[:96, :96] == TRUTH).mean() < 0.97
     prediction = guide_of(shared).update(nothing())
     assert (prediction.label_map == TRUTH).mean() > 0.985
 
@@ -137,3 +139,31 @@ def test_saved_guide_goes_on_without_the_model(shared, tmp_path):
     assert not again._has_network
     assert (again.predict().label_map == TRUTH).mean() > 0.95
     again.train(1)
+
+
+def test_good_model_weighs_more_than_a_poor_one(shared):
+    """By how good it was near edges of images it had not seen, before strokes say otherwise."""
+    poor, good = (
+        SharedModel(replace(CARD, metrics={"edge_band_accuracy": accuracy}), shared.network)
+        for accuracy in (0.5, 0.99)
+    )
+    opinion = guide_of(shared)._shared_opinion[:, : SHAPE[0], : SHAPE[1]]
+    far, near = (
+        np.abs(guide_of(model).update(nothing()).probabilities - opinion).mean()
+        for model in (poor, good)
+    )
+    assert near < far
+
+
+def test_models_opinion_stays_beside_that_of_its_trained_network(shared):
+    """It may be the better one: the network learned from few strokes."""
+    settings = replace(SETTINGS, network_share=0.01, min_agreement=0)
+    sure = SharedModel(replace(CARD, metrics={"edge_band_accuracy": 0.999}), shared.network)
+    guide = Guide(IMAGE, 2, settings=settings, shared=sure)
+    before = guide.update(first_strokes()).probabilities
+    weights = guide._network.weights()
+    reversed_head = {name: -weights[name] for name in networks.SHARED_HEAD}
+    guide._network.restore({**weights, **reversed_head}, 2)
+    after = guide.predict().probabilities
+    assert guide.opinion_steps == 2
+    assert 0 < np.abs(after - before).max() < 0.1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backend.arrays import UNLABELED
-from backend.learning.guide_state import GuideState, holds_more
+from backend.learning.guide_state import GuideState, holds_more, to_cells, to_pixels
 
 SHAPE = (128, 128)
 
@@ -21,9 +21,9 @@ def answered(*labels):
     """State after strokes of these classes and an answer that says class 0 everywhere."""
     state = GuideState.blank(3, SHAPE)
     state.take(drawn(*labels))
-    state.answer = np.zeros((3, *SHAPE), np.float32)
+    state.answer = np.zeros((3, 64, 64), np.float16)
     state.answer[0] = 1
-    state.opinion = state.answer
+    state.opinion, state.opinion_steps = to_pixels(state.answer), 5
     return state
 
 
@@ -49,8 +49,8 @@ def test_erased_stroke_takes_the_answers_along(strokes):
     """Erased, painted over, or moved elsewhere."""
     state = answered(0, 1)
     assert state.take(strokes) is True
-    assert (state.answer_before == np.float32(1 / 3)).all()
-    assert (state.known, state.opinion) == (frozenset(), None)
+    assert (state.answer_before == np.float16(1 / 3)).all()
+    assert (state.known, state.opinion, state.opinion_steps) == (frozenset(), None, 0)
 
 
 def test_network_has_no_opinion_of_a_new_class():
@@ -71,21 +71,23 @@ def test_moved_rims_are_neither_new_nor_erased():
 
 
 def test_memory_counts_each_array_once():
-    """Before anything is drawn, all answers are one array."""
+    """Before anything is drawn, both answers are one array, by cells of 2 x 2 px."""
     state = GuideState.blank(2, SHAPE)
-    assert state.nbytes == 128 * 128 * (1 + 2 * 4)
-    state.inference = state.answer.copy()
-    assert state.nbytes == 128 * 128 * (1 + 4 * 4)
+    assert state.nbytes == 128 * 128 * (1 + 2 * 4) + 64 * 64 * 2 * 2
+    state.answer = state.answer.copy()
+    assert state.nbytes == 128 * 128 * (1 + 2 * 4) + 64 * 64 * 4 * 2
 
 
 def test_state_comes_back_from_tensors():
-    """Answers by cells, to half precision."""
+    """What later answers are made from, to the last bit; the present belief by cells."""
     state = answered(0, 1)
+    state.answer = to_cells(np.random.default_rng(0).random((3, *SHAPE), np.float32))
     state.take(drawn(0, 1, 1))
     other = GuideState.blank(3, SHAPE)
     other.restore(state.tensors())
     np.testing.assert_array_equal(other.scribbles, state.scribbles)
-    np.testing.assert_allclose(other.answer, state.answer, atol=1e-3)
+    np.testing.assert_array_equal(other.answer, state.answer)
+    np.testing.assert_array_equal(other.answer_before, state.answer_before)
     np.testing.assert_allclose(other.inference, state.inference, atol=1e-3)
     assert other.known == {0, 1}
 

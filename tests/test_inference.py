@@ -1,6 +1,9 @@
 """Segmentation of new images: without seams, files written whole, errors told by name."""
 
 import copy
+import errno
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from taught_network import taught_network
 from backend.learning import inference, networks
 from backend.learning.inference import segment, segment_files
 from backend.learning.networks import predict_probabilities, to_input
+from backend.microscope.images import decode_image
 
 COLORS = ("#ff0000", "#00ff00", "#0000ff")
 
@@ -100,6 +104,46 @@ def test_files_are_written(network, tmp_path):
     assert (probabilities.argmax(axis=0) == label_map).mean() > 0.99
     assert (out / "image 0.uncertainty.png").exists()
     assert not list(out.glob("image 1*"))
+
+
+def test_large_images_are_decoded_one_by_one(network, tmp_path, monkeypatch):
+    """Several at once may not fit into memory."""
+    paths = [tmp_path / f"{seed}.png" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        Image.fromarray((gray((64, 96), seed) * 255).astype(np.uint8)).save(path)
+    at_work = []
+
+    def decode(*arguments):
+        at_work.append(threading.current_thread())
+        time.sleep(0.02)
+        assert at_work == [threading.current_thread()]
+        image = decode_image(*arguments)
+        at_work.pop()
+        return image
+
+    monkeypatch.setattr(inference, "decode_image", decode)
+    monkeypatch.setattr(inference, "SHARED_TILE_PX", 64)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    results = dict(segment_files(network, paths, tmp_path / "out", COLORS))
+    assert set(results.values()) == {""}
+
+
+def test_probabilities_are_there_wholly_or_not_at_all(network, tmp_path, monkeypatch):
+    """Those of an earlier run are kept where the new ones did not come to their end."""
+    path, out = tmp_path / "one.png", tmp_path / "out"
+    Image.fromarray((gray((64, 64)) * 255).astype(np.uint8)).save(path)
+    assert dict(segment_files(network, [path], out, COLORS, keep=True)) == {path: ""}
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def stops(_network, _gray, probabilities):
+        probabilities[0, :9] = 0.5
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(inference, "segment", stops)
+    ((_, problem),) = segment_files(network, [path], out, COLORS, keep=True)
+    assert "Input/output error" in problem
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_full_disk_is_told(network, tmp_path, monkeypatch):

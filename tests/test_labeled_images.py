@@ -1,5 +1,7 @@
 """Images with their truth: from the generator, and from a folder."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,19 @@ def test_folder_gives_class_indices_and_its_own_depth(folder):
     assert (image.data_set, image.name, image.classes) == (folder.name, "a", 3)
     assert image.image.max() == 48 * 40 - 1
     assert (image.truth == TRUTH).all()
+
+
+def test_a_legend_names_the_classes(folder):
+    """As far as the image has them; one that names fewer is wrong."""
+    (image,) = folder_images(folder)
+    assert image.materials == ("class 0", "class 1", "class 2")
+    legend = folder / "legend.json"
+    legend.write_text(json.dumps({"materials": ["Si", "Oxide", "Metal", "Void"]}))
+    (image,) = folder_images(folder)
+    assert image.materials == ("Si", "Oxide", "Metal")
+    legend.write_text(json.dumps({"materials": ["Si", "Oxide"]}))
+    with pytest.raises(InvalidImageError, match="from 0 to 1"):
+        list(folder_images(folder))
 
 
 def test_only_the_first_images_are_read(folder):

@@ -1,24 +1,31 @@
 """The methods compared: each answers, and each ablation leaves out what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from backend.arrays import UNLABELED
+from backend.errors import RegistryError
 from backend.learning import methods, networks
 from backend.learning.guide import Guide, GuideSettings
 from backend.learning.image_network import ImageNetwork
+from backend.learning.labeled_images import LabeledImage
 from backend.learning.methods import (
     METHODS,
     PLAIN_CROSS_ENTROPY,
     GuidePlayer,
+    check_unseen,
     shared_methods,
 )
 from backend.learning.obal import obal_weights
 from backend.learning.shared_model import SharedModel
+from backend.microscope.images import pixels_sha256
 from tests.test_registry import CARD
 
 SHAPE = (40, 70)
+NAMES = ("Si", "Oxide")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,7 @@ def strokes():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_twice(name, layers):
     """In the image's own shape, with boxes, and after having gone on."""
-    player = METHODS[name].start(layers, 2, 1, 0)
+    player = METHODS[name].start(layers, NAMES, 1, 0)
 
     for _ in range(2):
         prediction = player.answer(strokes())
@@ -54,7 +61,7 @@ def test_methods_of_a_shared_model_answer_before_the_first_stroke(name, layers):
     """And after it; all begin with what the model believes."""
     torch.manual_seed(0)
     shared = SharedModel(CARD, networks.SharedNetwork(2, "random").eval())
-    player = shared_methods(shared)[name].start(layers, 2, 1, 0)
+    player = shared_methods(shared)[name].start(layers, NAMES, 1, 0)
 
     first = player.answer(np.full(SHAPE, UNLABELED, np.uint8))
     player.go_on()
@@ -62,6 +69,26 @@ def test_methods_of_a_shared_model_answer_before_the_first_stroke(name, layers):
 
     assert (first.label_map != UNLABELED).all()
     assert first.probabilities.shape == second.probabilities.shape == (2, *SHAPE)
+
+
+def test_a_shared_model_finds_materials_by_name(layers):
+    """Whatever their order in the image's legend; one that it does not know is refused."""
+    shared = SharedModel(CARD, networks.SharedNetwork(2, "random").eval())
+    start = shared_methods(shared)["guide-shared-untrained"].start
+    assert start(layers, NAMES[::-1], 1, 0)._guide.shared.card.materials == NAMES[::-1]
+    with pytest.raises(RegistryError, match="but not Metal"):
+        start(layers, ("Si", "Metal"), 1, 0)
+
+
+def test_images_that_a_shared_model_cannot_be_held_against_are_refused(layers):
+    """Those it learned from, and those of other materials."""
+    truth = np.repeat([[0], [1]], 20, axis=0).astype(np.uint8) * np.ones((1, SHAPE[1]), np.uint8)
+    image = LabeledImage("set", "one", layers, truth, NAMES)
+    check_unseen(CARD, [image])
+    with pytest.raises(ValueError, match="was trained on one of set"):
+        check_unseen(replace(CARD, pictures=(pixels_sha256(layers),)), [image])
+    with pytest.raises(ValueError, match=r"one of set shows class 0, class 1, but .* Si, Oxide"):
+        check_unseen(CARD, [replace(image, legend=())])
 
 
 def test_plain_cross_entropy_sees_strokes_only_and_evenly():
@@ -85,7 +112,7 @@ def test_plain_arm_differs_in_its_loss_only(monkeypatch, layers, name, plain):
         lambda self, _, inference, steps: seen.append((self.settings, inference, steps)),
     )
     for method in (name, plain):
-        player = METHODS[method].start(layers, 2, 3, 0)
+        player = METHODS[method].start(layers, NAMES, 3, 0)
         player.answer(strokes())
         player.go_on()
 
@@ -100,7 +127,7 @@ def test_plain_arm_differs_in_its_loss_only(monkeypatch, layers, name, plain):
 def test_methods_without_a_network_train_none(monkeypatch, layers, name):
     """An ablation that trained would show the network's share."""
     monkeypatch.setattr(ImageNetwork, "train", lambda *_: pytest.fail("a network was trained"))
-    player = METHODS[name].start(layers, 2, 3, 0)
+    player = METHODS[name].start(layers, NAMES, 3, 0)
     player.answer(strokes())
     player.go_on()
 
@@ -113,7 +140,7 @@ def test_paper_s_network_is_taught_by_its_own_last_answer(monkeypatch, layers):
     )
     answers = iter(np.full((2, 128, 128), share, np.float32) for share in (0.1, 0.2, 0.3))
     monkeypatch.setattr(ImageNetwork, "probabilities", lambda _: next(answers))
-    player = METHODS["paper-random"].start(layers, 2, 1, 0)
+    player = METHODS["paper-random"].start(layers, NAMES, 1, 0)
 
     shown = [float(player.answer(strokes()).probabilities.max()) for _ in range(2)]
 
@@ -140,7 +167,7 @@ def test_classifier_alone_starts_from_nothing(layers):
     """No answer before may steady it: the same strokes, whatever was drawn before."""
     contradicted = strokes()
     contradicted[8:12, 10:60], contradicted[28:32, 10:60] = 1, 0
-    fresh, misled = (METHODS["classifier"].start(layers, 2, 1, 0) for _ in "12")
+    fresh, misled = (METHODS["classifier"].start(layers, NAMES, 1, 0) for _ in "12")
     misled.answer(contradicted)
 
     first, second = (player.answer(strokes()).probabilities for player in (fresh, misled))

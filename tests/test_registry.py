@@ -1,7 +1,9 @@
 """The registry of shared models: versions appear whole, one is published, rolling back works."""
 
 import json
+import time
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 import torch
@@ -44,6 +46,25 @@ def test_version_comes_back_as_it_was(registry, network):
     assert (registry.folder / "v0001" / "report" / "report.md").read_bytes() == b"good"
 
 
+def test_two_that_publish_at_once_are_both_in_the_history(registry, network, monkeypatch):
+    """A script and a training may: who comes second reads what the first has written."""
+    versions = [registry.add(network, CARD).version for _ in range(3)]
+    history = Registry.history
+
+    def slow_history(self):
+        known = history(self)
+        time.sleep(0.1)
+        return known
+
+    monkeypatch.setattr(Registry, "history", slow_history)
+    threads = [Thread(target=registry.publish, args=[version]) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(registry.history()) == versions
+
+
 def test_published_version_serves_until_it_is_rolled_back(registry, network):
     """Publishing again what serves changes nothing; before the first there is none."""
     one, two = (registry.add(network, CARD) for _ in range(2))
@@ -57,6 +78,9 @@ def test_published_version_serves_until_it_is_rolled_back(registry, network):
     with pytest.raises(RegistryError, match="nothing to roll back"):
         registry.roll_back()
     assert registry.cards() == [one, two]
+    assert registry.rolled_back() == {1, 2}
+    registry.publish(two.version)
+    assert registry.rolled_back() == {1}
 
 
 def test_what_does_not_exist_is_not_published(registry):
@@ -99,9 +123,37 @@ def test_full_disk_leaves_nothing_behind(registry, network, monkeypatch):
 def test_number_taken_meanwhile_is_not_used_twice(registry, network, monkeypatch):
     """Two trainings may end at the same time."""
     first = registry.add(network, CARD)
-    seen = iter([[], [first]])
-    monkeypatch.setattr(Registry, "cards", lambda _: next(seen))
+    seen = iter([[], [first.version]])
+    monkeypatch.setattr(Registry, "versions", lambda _: next(seen))
     assert registry.add(network, CARD).version == 2
+
+
+@pytest.mark.parametrize("damage", ["card", "no card", "empty", "file"])
+def test_damaged_version_keeps_its_number(registry, network, damage):
+    """Whatever lies there, the next version gets the number after it."""
+    registry.add(network, CARD)
+    place = registry.folder / "v0002"
+    if damage == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        for name in {"card": ["model.json", "x"], "no card": ["x"], "empty": []}[damage]:
+            (place / name).touch()
+    assert registry.add(network, CARD).version == 3
+    assert registry.versions() == [1, 2, 3]
+    assert [card.version for card in registry.cards()] == [1, 3]
+
+
+def test_gate_is_asked_and_force_is_noted(registry, network):
+    """What was forced begins the history that later ones are held against."""
+    for version in (1, 2, 3):
+        registry.add(network, CARD)
+        assert registry.publish(version, lambda _: False) is None
+        assert registry.publish(version, lambda card: card.version != 2, force=True)
+    assert (registry.history(), registry.since_forced()) == ([1, 2, 3], [2, 3])
+    registry.roll_back()
+    registry.roll_back()
+    assert registry.since_forced() == [1]
 
 
 def test_damaged_card_is_left_out(registry, network):

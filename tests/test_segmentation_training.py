@@ -9,7 +9,7 @@ import pytest
 import torch
 from ground_truth_folder import training_image
 
-from backend.learning import networks, segmentation_training
+from backend.learning import checkpoints, networks, segmentation_training
 from backend.learning.inference import segment
 from backend.learning.scores import score
 from backend.learning.segmentation_data import CropSettings
@@ -18,7 +18,6 @@ from backend.learning.segmentation_training import (
     Job,
     SegmentationTraining,
     Settings,
-    forget_checkpoints,
     train,
 )
 
@@ -135,7 +134,7 @@ def test_checkpoints_are_forgotten(job):
     train(job, replace(QUICK, steps=3), CPU)
     (job.folder / "fold.json").write_text("{}")
 
-    forget_checkpoints(job.folder)
+    checkpoints.forget(job.folder)
 
     assert [path.name for path in job.folder.iterdir()] == ["fold.json"]
 

@@ -11,6 +11,7 @@ from backend.learning.obal import entropy
 from backend.learning.uncertainty import (
     SURE_PIXELS,
     TRUST_REACH_PX,
+    competence_share,
     geometric_mean,
     local_trust,
     normalized_entropy,
@@ -49,6 +50,13 @@ def test_uncertainty_is_entropy_in_units_of_its_maximum(belief):
     """Eq. (1) divided by ln C."""
     expected = entropy(*belief) / np.log(len(belief[0]))
     np.testing.assert_allclose(normalized_entropy(*belief), expected, atol=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_better_opinion_weighs_more(first, second):
+    """Never less than nothing, and nothing counts alone."""
+    weaker, better = sorted((first, second))
+    assert 0 <= competence_share(weaker) <= competence_share(better) < 1
 
 
 @pytest.mark.parametrize("classes", [2, 3, 254])
@@ -156,3 +164,25 @@ def test_strokes_stay_and_silence_what_they_contradict():
     assert (taught[4:8, 4:24] == 1).all()
     assert not (taught[:12, :30] == 0).any()
     assert (taught[:12, 100:] == 0).any()
+
+
+def test_class_that_the_opinion_is_less_sure_of_is_taught_too():
+    """From the surer half of its place: what is not taught would never be answered."""
+    opinion = np.full((2, 60, 60), 0.01, np.float32)
+    opinion[0, :30] = 0.99
+    opinion[1, 30:, :30], opinion[1, 30:, 30:] = 0.94, 0.8
+    opinion[0, 30:] = 1 - opinion[1, 30:]
+    taught = sure_pixels(opinion, np.full((60, 60), UNLABELED, np.uint8), seed=0)
+    assert (taught[30:, :30] == 1).sum() == SURE_PIXELS
+    assert not (taught[30:, 30:] != UNLABELED).any()
+
+
+def test_thin_class_is_taught_and_one_that_hardly_shows_is_not():
+    """A film of 4 px has no deep pixels; a few pixels of a class may be a mistake."""
+    opinion = np.zeros((3, 60, 60), np.float32)
+    opinion[0] = 1
+    opinion[:, 30:34] = np.array([0.1, 0.9, 0])[:, None, None]
+    opinion[:, 10:12, 10:12] = np.array([0.1, 0, 0.9])[:, None, None]
+    taught = sure_pixels(opinion, np.full((60, 60), UNLABELED, np.uint8), seed=0)
+    assert (taught[30:34] == 1).sum() == SURE_PIXELS
+    assert not (taught == 2).any()

@@ -1,7 +1,7 @@
 """All ground truth → the shared model, and how well networks like it do on what they never saw.
 
-Each image is held out once, and each equipment if there are several; then the network that is kept
-learns from all images, for as long as it was best for the others. What is done stays in a work
+Each picture is held out once, and each equipment if there are several; then the network that is
+kept learns from all images, for as long as it was best for the others. What is done stays in a work
 folder, so that a training that was killed goes on.
 """
 
@@ -12,8 +12,9 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.files import write_atomically
-from backend.learning import networks
+from backend.learning import checkpoints, networks
 from backend.learning.inference import segment
 from backend.learning.registry import ModelCard
 from backend.learning.scores import class_ious, confusion_matrix, score
-from backend.learning.segmentation_data import TrainingData, TrainingImage
+from backend.learning.segmentation_data import NO_EQUIPMENT, TrainingData, TrainingImage
 from backend.learning.segmentation_training import (
     Hardware,
     Job,
@@ -34,13 +35,16 @@ from backend.learning.segmentation_training import (
     Settings,
     Tell,
     Trained,
-    forget_checkpoints,
     nobody,
     train,
 )
 
 _MEASURED = ("mean_iou", "accuracy", "edge_band_accuracy")
 _FOLD = "fold.json"
+FINAL = "final"
+"""Folder of the last training, in the work folder."""
+OPTIMISTIC = "slightly optimistic: each network was taken where it was best on the images held out"
+"""What whoever reads the figures of folds must know."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +98,25 @@ def train_shared_model(
         ValueError: The hardware does not exist, or a file in `work` is damaged.
         OSError: The work folder cannot be written, or the base weights cannot be downloaded.
     """
+    known = of_known_equipment(data)
     parts = image_folds(data.images, settings.folds, settings.seed)
-    all_parts = [*parts.items(), *equipment_folds(data.images).items()]
+    all_parts = [(data, part) for part in parts.items()]
+    all_parts += [(known, part) for part in equipment_folds(known.images).items()]
     folds: list[Fold] = []
 
     def told(share: float) -> None:
         tell((len(folds) + share) / (len(all_parts) + 1))
 
-    for name, held_out in all_parts:
+    for images, (name, held_out) in all_parts:
         seed, folder = settings.seed + len(folds), work / f"fold-{len(folds)}"
-        job = _job(data, held_out, settings.epochs, seed, folder)
+        job = _job(images, held_out, settings.epochs, seed, folder)
         folds.append(_measured(name, job, settings, hardware, told))
     by_image, by_equipment = folds[: len(parts)], folds[len(parts) :]
     best = [fold.best_epoch for fold in by_image] or [settings.epochs]
-    job = _job(data, (), round(np.mean(best)), settings.seed, work / "final")
+    job = _job(data, (), round(np.mean(best)), settings.seed, work / FINAL)
     final = train(job, settings, hardware, told)
     if not final.is_main:
         return None
-    seconds = final.seconds + sum(fold.seconds for fold in folds)
     answers = {
         name: _answer_path(work / f"fold-{number}", name)
         for number, fold in enumerate(by_image)
@@ -122,35 +127,54 @@ def train_shared_model(
         by_image=tuple(by_image),
         by_equipment=tuple(by_equipment),
         curve=final.curve,
-        seconds=seconds,
+        seconds=final.seconds + sum(fold.seconds for fold in folds),
         processes=final.processes,
         answers=answers,
     )
 
 
 def image_folds(images: Sequence[TrainingImage], count: int, seed: int) -> dict[str, Sequence[int]]:
-    """Share images out at random, those of each equipment evenly; not done for one image.
+    """Share pictures out at random, those of each equipment evenly; not done for one picture.
 
     Returns:
         Places of the images held out, by the name of the fold.
     """
-    if len(images) == 1:
+    pictures = _by_picture(images)
+    if len(pictures) == 1:
         return {}
-    count = min(max(count, 2), len(images))
-    order = np.random.default_rng(seed).permutation(len(images)).tolist()
-    order.sort(key=lambda place: images[place].equipment)
-    return {f"fold {first + 1}": sorted(order[first::count]) for first in range(count)}
+    count = min(max(count, 2), len(pictures))
+    order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
+    order.sort(key=lambda number: images[pictures[number][0]].equipment)
+    return {
+        f"fold {first + 1}": sorted(chain.from_iterable(pictures[n] for n in order[first::count]))
+        for first in range(count)
+    }
+
+
+def of_known_equipment(data: TrainingData) -> TrainingData:
+    """Leave out what any equipment may have taken: nobody knows which network has seen it."""
+    return replace(data, images=tuple(i for i in data.images if i.equipment != NO_EQUIPMENT))
 
 
 def equipment_folds(images: Sequence[TrainingImage]) -> dict[str, Sequence[int]]:
-    """Hold the images of one equipment out after the other; not done if there is one only."""
-    names = sorted({image.equipment for image in images})
-    if len(names) == 1:
+    """Hold the images of one equipment out after the other; not done if there is one only.
+
+    A picture that is there twice is of the equipment that is named first.
+    """
+    held_out: dict[str, list[int]] = {}
+    for places in _by_picture(images):
+        held_out.setdefault(images[places[0]].equipment, []).extend(places)
+    if len(held_out) < 2:  # noqa: PLR2004 - to learn from one and try the other
         return {}
-    return {
-        name: [place for place, image in enumerate(images) if image.equipment == name]
-        for name in names
-    }
+    return {name: sorted(held_out[name]) for name in sorted(held_out)}
+
+
+def _by_picture(images: Sequence[TrainingImage]) -> list[list[int]]:
+    """Places of equal pictures: two tasks may show one, and who learns one knows the other."""
+    places: dict[str, list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(image.picture_sha256, []).append(place)
+    return [*places.values()]
 
 
 def work_folder(registry: Path, data: TrainingData, settings: Settings) -> Path:
@@ -175,6 +199,8 @@ def model_card(
         materials=data.materials,
         parent=parent.version if parent else None,
         images={image.name: image.sha256 for image in data.images},
+        pictures=tuple(image.picture_sha256 for image in data.images),
+        origins={image.name: image.origin for image in data.images if image.origin},
         metrics=metrics(training, data.materials),
         training={
             **asdict(settings),
@@ -199,6 +225,7 @@ def metrics(training: SharedTraining, materials: Sequence[str]) -> dict[str, Any
     return {
         "image_iou": {name: round(one["mean_iou"], 5) for name, one in sorted(scores.items())},
         **_means(scores.values()),
+        "note": OPTIMISTIC,
         "material_iou": {
             name: _mean([iou])
             for name, iou in zip(materials, class_ious(confusion), strict=True)
@@ -252,7 +279,7 @@ def _measure(name: str, trained: Trained, job: Job) -> Fold:
         name, scores, confusion.tolist(), trained.best_epoch, trained.curve, trained.seconds
     )
     write_atomically(job.folder / _FOLD, json.dumps(asdict(fold)).encode())
-    forget_checkpoints(job.folder)
+    checkpoints.forget(job.folder)
     return fold
 
 

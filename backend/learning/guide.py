@@ -9,6 +9,7 @@ other image.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,7 @@ from backend.arrays import (
     UncertaintyMap,
 )
 from backend.learning import networks, obal
-from backend.learning.guide_state import GuideState
+from backend.learning.guide_state import GuideState, to_cells, to_pixels
 from backend.learning.image_network import ImageNetwork, TrainingSettings
 from backend.learning.networks import (
     SHARED_MARGIN_PX,
@@ -44,12 +45,12 @@ from backend.learning.prior import (
     enlarge,
     load_prior,
     refine,
-    shrink,
     steadied,
 )
 from backend.learning.shared_model import SharedModel
 from backend.learning.spots import Spot, first_spots, rank_spots
 from backend.learning.uncertainty import (
+    competence_share,
     geometric_mean,
     local_trust,
     normalized_entropy,
@@ -76,10 +77,11 @@ class GuideSettings:
     prior_share: float = 0.6
     """Weight of the prior's opinion in the inference result, the pixel classifier's is the rest."""
     network_share: float = 0.2
-    """Weight of the network's opinion in the answer, the inference result's is the rest.
+    """Weight of the network's opinion in the answer, that of all others is the rest.
 
-    A shared model's also teaches the pixel classifier and the prior, as strokes do: with a weight
-    of 0.8 .949 of gates it had not seen were right before the first stroke, with 0.2 .964.
+    That of a shared model follows from how good it is, see `competence_share`, and stays beside the
+    network that was trained from it: when that took its place, with its weight, a turn of right
+    strokes cost 2.2 points.
     """
     min_agreement: float = 0.95
     """How much of what it was taught the network must repeat before its opinion counts.
@@ -160,6 +162,13 @@ class Guide:
         self._describe = describe
         self._state = GuideState.blank(classes, self._image.shape)
         self.is_saved = True  # there is nothing to save yet
+        self.turns_heard = 0
+        """Of the record of its task; who updates it counts."""
+
+    @cached_property
+    def image_sha256(self) -> str:
+        """What identifies the image, its gray values and size, whatever file it came in."""
+        return hashlib.sha256(f"{self._image.shape} ".encode() + self._image.tobytes()).hexdigest()
 
     @cached_property
     def _features(self) -> CellFeatures:
@@ -177,11 +186,27 @@ class Guide:
         """Memory held between two turns."""
         network = self._network.nbytes if self._has_network else 0
         features = self._features.nbytes if "_features" in self.__dict__ else 0
-        return self._image.nbytes + features + self._state.nbytes + network
+        opinion = self.__dict__.get("_shared_opinion")
+        opinion_bytes = 0 if opinion is None else opinion.nbytes
+        return self._image.nbytes + features + opinion_bytes + self._state.nbytes + network
+
+    @property
+    def _shared_share(self) -> float:
+        """Weight of the shared model's opinion beside the inference result."""
+        accuracy = self.shared.card.metrics.get("edge_band_accuracy") if self.shared else None
+        return self.settings.network_share if accuracy is None else competence_share(accuracy)
 
     @property
     def _has_network(self) -> bool:
         return "_network" in self.__dict__
+
+    @property
+    def opinion_steps(self) -> int:
+        """How long its network had trained for a part in this answer or the one before; 0: none.
+
+        As long as it is 0 the strokes of all turns, in their order, give the same answers again.
+        """
+        return max(self._state.opinion_steps, self._state.before_steps)
 
     @property
     def can_learn(self) -> bool:
@@ -191,8 +216,7 @@ class Guide:
     def prepare(self) -> None:
         """Compute what the first answer needs, ahead of it."""
         _ = self._features
-        if self.shared and self._state.opinion is None:
-            self._state.opinion = self._ask_network()
+        _ = self._shared_opinion
 
     def update(self, scribbles: LabelMap) -> Prediction:
         """Answer from all scribbles drawn so far.
@@ -212,16 +236,14 @@ class Guide:
         if self._state.take(padded):
             self.__dict__.pop("_network", None)  # it has learned what was erased
         taught = padded
-        if self.shared:
-            if self._state.opinion is None:
-                self._state.opinion = self._ask_network()
-            taught = sure_pixels(self._state.opinion, padded, self.seed)
+        if self._shared_opinion is not None:
+            taught = sure_pixels(self._shared_opinion, padded, self.seed)
         if len(drawn_classes(taught)) < 2:  # noqa: PLR2004 - nothing to tell apart
             return self._without_strokes()
         beliefs = classify_cells(self._features, taught, self.classes, self.seed)
         if len(self._state.known) > 1:
-            before, share = shrink(self._state.answer_before), self.settings.previous_share
-            beliefs = steadied(beliefs, before, self._state.known, share)
+            before = self._state.answer_before.astype(np.float32)
+            beliefs = steadied(beliefs, before, self._state.known, self.settings.previous_share)
         inference = enlarge(beliefs)
         if self.settings.prior_share:
             refined = refine(load_prior(), self._image, taught, beliefs)
@@ -243,11 +265,10 @@ class Guide:
         if not self.can_learn:
             return self.update(self._unpadded(self._state.scribbles))
         if self._has_network and self._network.trained_steps:
-            opinion = self._ask_network()
-            if self._agreement(opinion) >= self.settings.min_agreement:
-                self._state.opinion = opinion
-            elif not self.shared:
-                self._state.opinion = None
+            self._ask_network()
+            opinion = self._state.opinion
+            if opinion is None or self._agreement(opinion) < self.settings.min_agreement:
+                self._state.opinion, self._state.opinion_steps = None, 0
         return self._joined()
 
     def save(self, path: Path) -> None:
@@ -256,6 +277,9 @@ class Guide:
         header = {
             "trained_steps": 0,
             "opinion_counts": self._state.opinion is not None,
+            "opinion_steps": self._state.opinion_steps,
+            "before_steps": self._state.before_steps,
+            "turns_heard": self.turns_heard,
             "shared_model": self.shared.card.name if self.shared else None,
         }
         if self._has_network:
@@ -282,8 +306,10 @@ class Guide:
                 weights = {}  # a network of another kind: it begins anew, the strokes are there
             if weights:
                 self._network.restore(weights, header["trained_steps"])
-            if header["opinion_counts"] and (weights or self.shared):
-                self._state.opinion = self._ask_network()
+                if header["opinion_counts"]:
+                    self._ask_network()
+            self._state.before_steps = header.get("before_steps", 0)
+            self.turns_heard = header.get("turns_heard", 0)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be used: {error}") from error
         self.is_saved = True
@@ -304,7 +330,8 @@ class Guide:
         the answer of the turn before, which had not seen the newest of them.
         """
         state = self._state
-        return np.where(state.scribbles != UNLABELED, state.answer_before, state.inference)
+        before = to_pixels(state.answer_before)
+        return np.where(state.scribbles != UNLABELED, before, state.inference)
 
     def _agreement(self, opinion: Probabilities) -> float:
         """Share of what is taught, by OBAL's weights of the whole image, that `opinion` repeats."""
@@ -313,36 +340,40 @@ class Guide:
         weights = obal.obal_weights(scribbles, taught, self.settings.training.obal)
         return float(weights[self._unpadded(opinion).argmax(axis=0) == target].sum())
 
-    def _ask_network(self) -> Probabilities:
-        """The opinion of the network or, before it was trained, of the shared model."""
-        if self.shared and not self._has_network:
-            network = self.shared.network
-            device = next(network.parameters()).device
-            opinion = predict_probabilities(
-                network, to_input(self._image).to(device), SHARED_TILE_PX, SHARED_MARGIN_PX
-            )
-        else:
-            opinion = self._network.probabilities()
+    def _ask_network(self) -> None:
+        self._state.opinion = self._network.probabilities()
+        self._state.opinion_steps = self._network.trained_steps
+        release_freed_memory()
+
+    @cached_property
+    def _shared_opinion(self) -> Probabilities | None:
+        """What the shared model says of the padded image, whatever is drawn. (C, H, W)."""
+        if self.shared is None:
+            return None
+        network = self.shared.network
+        image = to_input(self._image).to(next(network.parameters()).device)
+        opinion = predict_probabilities(network, image, SHARED_TILE_PX, SHARED_MARGIN_PX)
         release_freed_memory()
         return opinion
 
     def _without_strokes(self) -> Prediction:
         """What is believed as long as there is nothing to tell apart."""
-        if self._state.opinion is None:
+        if self._shared_opinion is None:
             return self._undecided()
-        self._state.inference = self._state.opinion
+        self._state.inference = self._shared_opinion
         return self._joined()
 
     def _joined(self) -> Prediction:
-        """Join the inference result with the network's opinion, if it has one that counts."""
+        """Join the inference result with the opinions of the shared model and of the network."""
         state = self._state
-        state.answer = state.inference
+        answer = state.inference
+        if self._shared_opinion is not None:
+            trust = local_trust(self._shared_opinion, state.scribbles)
+            answer = geometric_mean(answer, self._shared_opinion, self._shared_share * trust)
         if state.opinion is not None:
-            share: float | NDArray[np.float32] = self.settings.network_share
-            if self.shared:
-                share = share * local_trust(state.opinion, state.scribbles)
-            state.answer = geometric_mean(state.inference, state.opinion, share)
-        probabilities = tempered(self._unpadded(state.answer), self.settings.temperature)
+            answer = geometric_mean(answer, state.opinion, self.settings.network_share)
+        state.answer = to_cells(answer)
+        probabilities = tempered(self._unpadded(answer), self.settings.temperature)
         return Prediction(
             probabilities,
             probabilities.argmax(axis=0).astype(np.uint8),

@@ -61,7 +61,7 @@ class ImageNetwork:
         self.settings = settings
         self.trained_steps = 0
         self._settled = start is None  # BatchNorm has the statistics of the weights of now
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = networks.fastest_device()
         self._input = networks.to_input(image).to(self._device)
         network: nn.Module
         if start:

@@ -46,7 +46,7 @@ def learning_curve(
         with TemporaryDirectory() as folder:
             images = data.images[:count]
             job = Job(images, (), len(data.materials), settings.epochs, settings.seed, Path(folder))
-            trained = train(job, settings, Hardware())
+            trained = train(job, settings, Hardware(devices=1))  # else each would run this loop
         rows = []
         for image in unseen:
             answer = segment(trained.network, image.gray.astype(np.float32)).label_map

@@ -5,7 +5,7 @@ Those that start from a shared model join them where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from backend.arrays import LabelMap, Probabilities
 from backend.learning.guide import Guide, GuideSettings, Prediction
 from backend.learning.image_network import ImageNetwork, TrainingSettings
+from backend.learning.labeled_images import LabeledImage
 from backend.learning.networks import EncoderWeights, pad_image, pad_scribbles
 from backend.learning.obal import ObalSettings
 from backend.learning.peers import Forest, ForestPeer
 from backend.learning.pixel_classifier import cell_features, classify_cells
 from backend.learning.prior import enlarge
+from backend.learning.registry import ModelCard
 from backend.learning.shared_model import SharedModel
 from backend.learning.spots import rank_spots
 from backend.learning.uncertainty import normalized_entropy
-from backend.microscope.images import to_gray
+from backend.microscope.images import pixels_sha256, to_gray
 
 Image = NDArray[Any]  # (H, W), of any depth
 
@@ -46,7 +48,8 @@ class Method:
     """One method of the comparison."""
 
     description: str
-    start: Callable[[Image, int, int, int], Player]  # image, classes, training steps a turn, seed
+    start: Callable[[Image, Sequence[str], int, int], Player]
+    """Takes the image, the materials in the order of its classes, training steps a turn, a seed."""
     meets_all: bool = False
     """Annotators of every kind work with it; with a part or a variant only those of the first."""
     is_warm: bool = False
@@ -153,25 +156,25 @@ def to_prediction(probabilities: Probabilities, scribbles: LabelMap) -> Predicti
 
 
 def _guide(description: str, settings: GuideSettings, *, trains: bool, waits: bool) -> Method:
-    def start(image: Image, classes: int, steps: int, seed: int) -> Player:
-        guide = Guide(image, classes, settings=settings, seed=seed)
+    def start(image: Image, materials: Sequence[str], steps: int, seed: int) -> Player:
+        guide = Guide(image, len(materials), settings=settings, seed=seed)
         return GuidePlayer(guide, steps if trains else 0, waits=waits)
 
     return Method(description, start)
 
 
 def _network(description: str, weights: EncoderWeights, obal: ObalSettings) -> Method:
-    def start(image: Image, classes: int, steps: int, seed: int) -> Player:
+    def start(image: Image, materials: Sequence[str], steps: int, seed: int) -> Player:
         training = TrainingSettings(encoder_weights=weights, obal=obal)
-        network = ImageNetwork(pad_image(to_gray(image)), classes, training, seed)
+        network = ImageNetwork(pad_image(to_gray(image)), len(materials), training, seed)
         return NetworkPlayer(network, steps)
 
     return Method(description, start)
 
 
 def _forest(description: str, kind: Forest) -> Method:
-    def start(image: Image, classes: int, _: int, seed: int) -> Player:
-        return ForestPlayer(ForestPeer(image, classes, kind, seed))
+    def start(image: Image, materials: Sequence[str], _: int, seed: int) -> Player:
+        return ForestPlayer(ForestPeer(image, len(materials), kind, seed))
 
     return Method(description, start, meets_all=True)
 
@@ -209,7 +212,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "classifier": Method(
         "the guide's pixel classifier alone",
-        lambda image, classes, _, seed: ClassifierPlayer(image, classes, seed),
+        lambda image, materials, _, seed: ClassifierPlayer(image, len(materials), seed),
     ),
     "prior": _guide(
         "the guide's synthetic prior alone",
@@ -244,20 +247,20 @@ METHODS: Mapping[str, Method] = {
 
 
 def shared_methods(shared: SharedModel) -> dict[str, Method]:
-    """The methods that a shared model starts (arm #2 of the paper)."""
+    """The methods that a shared model starts (arm #2 of the paper); it finds materials by name."""
 
-    def guide(image: Image, classes: int, steps: int, seed: int) -> Player:
-        _check_classes(shared, classes)
-        return GuidePlayer(Guide(image, classes, seed=seed, shared=shared), steps, waits=False)
+    def guide(image: Image, materials: Sequence[str], steps: int, seed: int) -> Player:
+        started = Guide(image, len(materials), seed=seed, shared=shared.for_materials(materials))
+        return GuidePlayer(started, steps, waits=False)
 
-    def untrained(image: Image, classes: int, _: int, seed: int) -> Player:
-        return guide(image, classes, 0, seed)
+    def untrained(image: Image, materials: Sequence[str], _: int, seed: int) -> Player:
+        return guide(image, materials, 0, seed)
 
-    def network(image: Image, classes: int, steps: int, seed: int) -> Player:
-        _check_classes(shared, classes)
+    def network(image: Image, materials: Sequence[str], steps: int, seed: int) -> Player:
         gray = pad_image(to_gray(image))
-        training = TrainingSettings()
-        return NetworkPlayer(ImageNetwork(gray, classes, training, seed, shared.network), steps)
+        weights = shared.for_materials(materials).network
+        settings = TrainingSettings()
+        return NetworkPlayer(ImageNetwork(gray, len(materials), settings, seed, weights), steps)
 
     name = f"shared model {shared.card.name}"
     return {
@@ -271,7 +274,23 @@ def shared_methods(shared: SharedModel) -> dict[str, Method]:
     }
 
 
-def _check_classes(shared: SharedModel, classes: int) -> None:
-    if classes > len(shared.card.materials):
-        known = ", ".join(shared.card.materials)
-        raise ValueError(f"there are {classes} classes, but the shared model knows only {known}")
+def check_unseen(card: ModelCard, images: Iterable[LabeledImage]) -> None:
+    """Refuse images on which the figures of a shared model would be wrong and look right.
+
+    Raises:
+        ValueError: It was trained on one, or one shows a material that it does not know.
+    """
+    for image in images:
+        where = f"{image.name} of {image.data_set}"
+        unknown = [name for name in image.materials if name not in card.materials]
+        if unknown:
+            raise ValueError(
+                f"{where} shows {', '.join(unknown)}, but shared model {card.name} knows only "
+                f"{', '.join(card.materials)}: give the images a legend.json with these names, or "
+                "leave them out"
+            )
+        if pixels_sha256(image.image) in card.pictures:
+            raise ValueError(
+                f"shared model {card.name} was trained on {where}: its figures there say nothing "
+                "of new images, leave it out"
+            )

@@ -77,6 +77,11 @@ _STAGE_NAMES = {
 }
 
 
+def fastest_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def build_network(classes: int, encoder_weights: EncoderWeights = "imagenet") -> SegmentationModel:
     """Build the network for grey images (N, 1, H, W) -> logits (N, classes, H, W).
 

@@ -69,7 +69,7 @@ class PriorTrainer:
         self.losses: list[float] = []  # of each step
         self._samples = samples
         self._rng = np.random.default_rng(settings.seed)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = networks.fastest_device()
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
             torch.manual_seed(settings.seed)
             network = PriorNetwork("imagenet").to(self._device)

@@ -79,7 +79,7 @@ def replay(
         annotator.begin()
     waited_s = 0.0
     cpu_start, start = time.process_time(), time.perf_counter()
-    player: Player = method.start(image.image, image.classes, steps, run.seed)
+    player: Player = method.start(image.image, image.materials, steps, run.seed)
     for turn in range(0 if method.is_warm else 1, turns + 1):
         prediction = player.answer(annotator.scribbles)
         wall_s = time.perf_counter() - start

@@ -7,10 +7,11 @@ asked for: so several processes can share a training, and one that was stopped c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,12 @@ from backend.arrays import UNLABELED, GrayImage, LabelMap
 from backend.learning import networks
 from backend.learning.dataset_legend import LEGEND, MANIFEST, read_manifest, read_materials
 from backend.learning.labeled_images import LabeledImage, folder_images
-from backend.microscope.images import to_gray
+from backend.microscope.images import pixels_sha256, to_gray
 
 NO_EQUIPMENT = "unknown"
+
+_ORIGIN = ("label_studio", "project", "task", "annotation", "annotator", "updated_at")
+"""What a model card keeps of an image's entry in the manifest."""
 
 _PLACES_A_CLASS = 2000
 """How many pixels of each class of an image are remembered as places for crops."""
@@ -42,6 +46,8 @@ class TrainingImage:
     gray: NDArray[np.float16]  # (H, W), 0 to 1; finer than 8 bits, in half the memory of float32
     truth: LabelMap  # (H, W)
     sha256: str  # of image and mask together, whatever the compression of their files
+    picture_sha256: str = ""  # of the image alone
+    origin: Mapping[str, Any] = field(default_factory=dict)  # whose annotation, if an export knows
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,19 @@ def read_training_data(folder: Path) -> TrainingData:
         InvalidImageError: An image or a mask is missing, damaged, or does not fit.
     """
     materials = read_materials(folder / LEGEND)
-    equipment = _equipment(folder / MANIFEST)
+    entries = read_manifest(folder / MANIFEST)
     images = []
     classes = 0
     for labeled in folder_images(folder, classes=len(materials) if materials else None):
         classes = max(classes, labeled.classes)
-        microscope = equipment.get(labeled.name, NO_EQUIPMENT)
+        entry = entries.get(labeled.name, {})
+        microscope = str(entry.get("equipment") or NO_EQUIPMENT)
+        origin = {key: entry[key] for key in _ORIGIN} if entry.keys() >= {*_ORIGIN} else {}
         gray = to_gray(labeled.image).astype(np.float16)
-        image = TrainingImage(labeled.name, microscope, gray, labeled.truth, _hash(labeled))
+        picture = pixels_sha256(labeled.image)
+        image = TrainingImage(
+            labeled.name, microscope, gray, labeled.truth, _hash(labeled), picture, origin
+        )
         images.append(image)
     return TrainingData(
         materials or tuple(f"class {number}" for number in range(classes)), tuple(images)
@@ -279,11 +290,3 @@ def _hash(labeled: LabeledImage) -> str:
     digest.update(np.ascontiguousarray(labeled.image).data)
     digest.update(np.ascontiguousarray(labeled.truth).data)
     return digest.hexdigest()
-
-
-def _equipment(path: Path) -> dict[str, str]:
-    """Read which equipment took which image, where a manifest says so."""
-    entries = read_manifest(path)
-    return {
-        name: str(entry["equipment"]) for name, entry in entries.items() if entry.get("equipment")
-    }

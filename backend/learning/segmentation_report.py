@@ -62,6 +62,9 @@ def draw_curves(training: SharedTraining) -> Figure:
     losses.set(xlabel="step", ylabel="loss (dashed: of images held out)", yscale="log")
     losses.legend(fontsize="x-small")
     ious.set(xlabel="step", ylabel="mean IoU of images held out")
+    ious.set_title(
+        "the circles are slightly optimistic:\nbest steps on these images", fontsize="small"
+    )
     ious.grid(alpha=0.3)
     return figure
 

@@ -6,7 +6,6 @@ where it was stopped. Its checkpoints are kept in a work folder only while a tra
 
 from __future__ import annotations
 
-import io
 import math
 import time
 import warnings
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -22,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
@@ -31,8 +28,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from backend.arrays import UNLABELED
-from backend.files import write_atomically
-from backend.learning import networks
+from backend.learning import checkpoints, networks
 from backend.learning.scores import class_ious, confusion_matrix
 from backend.learning.segmentation_data import (
     Crops,
@@ -41,6 +37,7 @@ from backend.learning.segmentation_data import (
     TrainingImage,
     half_size,
 )
+from backend.memory import keep_freed_memory
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images (N, 1, S, S) in -1..1, targets (N, S, S)
 Tell: TypeAlias = Callable[[float], None]
@@ -48,7 +45,6 @@ Tell: TypeAlias = Callable[[float], None]
 T = TypeVar("T")
 
 _MIN_STEPS, _STEPS_AN_IMAGE = 90, 10
-_LAST, _BEST = "last", "best"
 _RISE = 0.2
 """Share of the steps in which the learning rate rises."""
 _GPU_WORKERS = 4
@@ -164,9 +160,10 @@ def train(job: Job, settings: Settings, hardware: Hardware, tell: Tell = nobody)
         ValueError: The hardware does not exist, or a checkpoint is damaged.
         OSError: The folder cannot be written, or the base weights cannot be downloaded.
     """
+    keep_freed_memory()
     module = SegmentationTraining(job, settings, tell)
     trainer = _trainer(job, settings, hardware)
-    last = job.folder / f"{_LAST}.ckpt"
+    last = checkpoints.path_of(job.folder, checkpoints.LAST)
     held_out = _crops(job.held_out, settings, job.seed).plain(settings.validation_crops)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer.fit(
@@ -176,18 +173,12 @@ def train(job: Job, settings: Settings, hardware: Hardware, tell: Tell = nobody)
         )
     best_epoch = len(module.curve)
     if job.held_out and trainer.is_global_zero:
-        best = _read_checkpoint(job.folder / f"{_BEST}.ckpt")
+        best = checkpoints.read(checkpoints.path_of(job.folder, checkpoints.BEST))
         module.load_state_dict(best["state_dict"])
         best_epoch = best["epoch"] + 1
     module.to(trainer.strategy.root_device)
     network = module.finish()
     return Trained(network, best_epoch, tuple(module.curve), module.seconds, trainer)
-
-
-def forget_checkpoints(folder: Path) -> None:
-    """Remove what a training keeps to be gone on with."""
-    for path in folder.glob("*.ckpt"):
-        path.unlink()
 
 
 class SegmentationTraining(LightningModule):
@@ -332,38 +323,11 @@ def _crops(images: Sequence[TrainingImage], settings: Settings, seed: int) -> Cr
     return Crops([half_size(image) for image in images], crops, seed)
 
 
-class _SafeCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all, and are read without running what is in them."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, *_: object, **__: object
-    ) -> None:
-        """Write one."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getvalue())
-
-    def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> dict[str, Any]:
-        """Read one."""
-        return _read_checkpoint(Path(path))
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise ValueError(
-            f"the checkpoint {path} cannot be read ({type(error).__name__}): remove "
-            f"{path.parent}, and its training begins anew"
-        ) from error
-    return checkpoint
-
-
 def _trainer(job: Job, settings: Settings, hardware: Hardware) -> Trainer:
-    last = _checkpoints(job.folder, _LAST, monitor=None)
+    last = checkpoints.keep(job.folder, checkpoints.LAST)
     callbacks: list[Callback] = [last]
     if job.held_out:
-        best = _checkpoints(job.folder, _BEST, "held_out_iou")
+        best = checkpoints.keep(job.folder, checkpoints.BEST, "held_out_iou")
         ends = EarlyStopping("held_out_iou", mode="max", patience=settings.patience)
         callbacks = [ends, best, last]  # in this order: the last one writes what all remember
     try:
@@ -372,7 +336,7 @@ def _trainer(job: Job, settings: Settings, hardware: Hardware) -> Trainer:
             devices=hardware.devices,
             num_nodes=hardware.num_nodes,
             strategy=hardware.strategy,
-            plugins=[_SafeCheckpoints()],
+            plugins=[checkpoints.SafeCheckpoints()],
             callbacks=callbacks,
             max_epochs=job.epochs,
             accumulate_grad_batches=settings.batch_size,
@@ -384,18 +348,6 @@ def _trainer(job: Job, settings: Settings, hardware: Hardware) -> Trainer:
         )
     except MisconfigurationException as error:
         raise ValueError(f"this machine cannot train so: {error}") from error
-
-
-def _checkpoints(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder,
-        name,
-        monitor=monitor,
-        mode="max",
-        save_weights_only=monitor is not None,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 @contextmanager

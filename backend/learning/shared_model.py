@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
-import torch
-
 from backend.errors import RegistryError
 from backend.learning import networks
 from backend.learning.registry import ModelCard, Registry
@@ -62,6 +60,14 @@ class PublishedModel:
             return 0
         return card.version if card else 0
 
+    @property
+    def is_none(self) -> bool:
+        """Whether none serves, as before the first; not if it cannot be read which one does."""
+        try:
+            return self._registry.published() is None
+        except RegistryError:
+            return False
+
     def get(self, materials: Sequence[str]) -> SharedModel | None:
         """The model that serves now, for these materials; None before the first is published.
 
@@ -82,6 +88,6 @@ class PublishedModel:
     def _whole(self, card: ModelCard) -> SharedModel:
         """The model with all its materials, read once."""
         if card.materials not in self._models:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            device = networks.fastest_device()
             self._models[card.materials] = SharedModel(card, self._registry.load(card).to(device))
         return self._models[card.materials]
