@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,9 +24,9 @@ HALVES = np.repeat(np.array([0, 1], np.uint8), SIDE_PX // 2)[:, np.newaxis].repe
 """The true classes of `two_halves`."""
 
 
-def two_halves():
+def two_halves(seed=0):
     """Draw an image with a dark upper and a bright lower half, (64, 64) uint8."""
-    noise = np.random.default_rng(0).normal(0, 8, (SIDE_PX, SIDE_PX))
+    noise = np.random.default_rng(seed).normal(0, 8, (SIDE_PX, SIDE_PX))
     image = np.where(np.arange(SIDE_PX)[:, None] < SIDE_PX // 2, 60, 190) + noise
     return np.clip(image, 0, 255).astype(np.uint8)
 
@@ -103,6 +104,17 @@ def prompt(region_id="prompt1"):
     }  # fmt: skip
 
 
+def list_projects(projects):
+    """Make the route of the projects: Label Studio answers with what is asked for, and no more."""
+
+    def answer(request):
+        (wanted,) = parse_qs(urlsplit(request.path).query)["include"]
+        found = [{name: one[name] for name in wanted.split(",")} for one in projects]
+        return Answer({"count": len(found), "next": None, "previous": None, "results": found})
+
+    return answer
+
+
 def draft(*results):
     """Make a draft, as `GET /api/tasks/{id}/drafts` lists it."""
     return {"id": 5, "user": "a@example.com", "annotation": None, "result": list(results),
@@ -116,6 +128,7 @@ class LabelStudioStandIn:
     server: LoopbackServer
     predictions: list[dict] = field(default_factory=list)
     tasks: dict[int, dict] = field(default_factory=dict)
+    shown: defaultdict[int, dict] = field(default_factory=lambda: defaultdict(dict))  # by task
 
     def __post_init__(self):
         answer = self.server.answer
@@ -124,17 +137,16 @@ class LabelStudioStandIn:
         answer("GET", "/api/tasks/7/", Answer(self.task()))
         answer("GET", "/api/tasks/7/drafts", Answer([]))
         self.server.routes["POST", "/api/predictions/"] = self._create_prediction
-        self.server.routes["GET", "/api/predictions/"] = lambda _: Answer(self.predictions)
+        self.server.routes["GET", "/api/predictions/"] = self._list_predictions
         self.server.routes["DELETE", "/api/predictions/1/"] = self._delete_first
         self.server.routes["GET", "/api/tasks/"] = self._list_tasks
+        self.server.routes["POST", "/api/dm/actions/"] = self._show
 
     def set_task(self, number, *annotations, image=None, **data):
         """Put a task with these annotations into the project, or others into a task."""
         path = f"/data/upload/1/{number}.png"
         self.server.answer("GET", path, Answer(png(two_halves()) if image is None else image))
         self.server.answer("GET", f"/api/tasks/{number}/annotations/", Answer(annotations))
-        patched = f"/api/tasks/{number}/"
-        self.server.routes["PATCH", patched] = lambda _: Answer(self.tasks[number])
         self.tasks[number] = {"id": number, "project": 1, "data": {"image": path, **data},
                               "total_annotations": len(annotations)}  # fmt: skip
 
@@ -159,6 +171,21 @@ class LabelStudioStandIn:
         created = {"id": len(self.predictions) + 1, **json.loads(request.body)}
         self.predictions.append(created)
         return Answer(created, status=201)
+
+    def _show(self, request):
+        """Set a key of a task's data, as the Data Manager's action does."""
+        assert request.path.endswith("?id=add_data_field&project=1")
+        asked = request.json()
+        (number,) = asked["selectedItems"]["included"]
+        assert asked["selectedItems"]["all"] is False
+        value = {"Number": float, "String": str}[asked["value_type"]](asked["value"])
+        self.shown[number][asked["value_name"]] = value
+        return Answer({"detail": "Updated 1 tasks"})
+
+    def _list_predictions(self, request):
+        """List those of one task."""
+        (task,) = parse_qs(urlsplit(request.path).query)["task"]
+        return Answer([p for p in self.predictions if str(p["task"]) == task])
 
     def _list_tasks(self, request):
         """List tasks as the Data Manager does, with a filter by id and a limit."""

@@ -351,12 +351,27 @@ def test_other_hosts_are_reached_through_the_proxy(loopback, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8080", "ftp://host", "http://me:pw@host", "http://host:port"]
-)
+    "url", ["", "127.0.0.1:8080", "ftp://host", "http://me:hidden@host", "http://host:port",
+            "http://me:hidden@[", "me:hidden@host"]
+)  # fmt: skip
 def test_unusable_address_names_the_setting(url):
-    """A missing scheme is the usual slip."""
-    with pytest.raises(ValueError, match="LABEL_STUDIO_URL"):
+    """A missing scheme is the usual slip; a password in it is not shown."""
+    with pytest.raises(ValueError, match="LABEL_STUDIO_URL") as caught:
         LabelStudioClient(url, LEGACY)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [LEGACY, "eyJhbGciOiJIUzI1.eyJ0b2tlbl90eXBl.SflKxwRJSMeKKF2QT4"])
+def test_key_that_comes_back_is_not_told(loopback, client, key):
+    """Label Studio, or a proxy before it, may quote what it was sent."""
+    refused = Answer({"detail": f"bad header: Token {key}, sorry"}, status=403)
+    loopback.answer("GET", "/api/projects/1/", refused)
+    loopback.answer("POST", "/api/predictions/", refused)
+
+    with pytest.raises(LabelStudioError, match=r"bad header: Token \.\.\., sorry"):
+        client.project(1)
+    with pytest.raises(LabelStudioError, match=r"bad header: Token \.\.\., sorry"):
+        client.replace_predictions(5, result=[], score=0.5, model_version="v1", prefix="v")
 
 
 @pytest.mark.parametrize("key", ["", "  ", "two words", "line\nbreak", "schlüssel"])
@@ -451,3 +466,29 @@ def test_annotations_of_a_task_are_read(loopback, client):
     loopback.answer("GET", "/api/tasks/5/annotations/", Answer([{"id": 7, "result": []}]))
 
     assert client.annotations(5) == [{"id": 7, "result": []}]
+
+
+def test_columns_of_a_task_are_set_one_by_one(loopback, client):
+    """Of this task only; what is unknown is empty. Nothing but the data is written."""
+    loopback.answer("POST", "/api/dm/actions/", Answer({"detail": "Updated 1 tasks"}))
+
+    client.show_in_task(1, 5, {"guide_state": "new", "guide_turns": 3, "guide_cds": None})
+
+    assert {request.path for request in loopback.requests} == {
+        "/api/dm/actions/?id=add_data_field&project=1"
+    }
+    bodies = [request.json() for request in loopback.requests]
+    assert all(body["selectedItems"] == {"all": False, "included": [5]} for body in bodies)
+    assert [(body["value_name"], body["value_type"], body["value"]) for body in bodies] == [
+        ("guide_state", "String", "new"),
+        ("guide_turns", "Number", 3),
+        ("guide_cds", "String", ""),
+    ]
+
+
+def test_refused_column_is_an_error(loopback, client):
+    """As of any call."""
+    loopback.answer("POST", "/api/dm/actions/", Answer({"detail": "No."}, status=403))
+
+    with pytest.raises(LabelStudioError, match="lack rights"):
+        client.show_in_task(1, 5, {"guide_state": "new"})

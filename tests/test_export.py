@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -71,8 +72,9 @@ def manifest(tmp_path):
 
 
 def told(outcomes):
-    """List task and fate of each outcome."""
-    return [(outcome.task, outcome.kind) for outcome in outcomes]
+    """List task and fate of each outcome, but of those that are not finished yet."""
+    fates = [(outcome.task, outcome.kind) for outcome in outcomes]
+    return [fate for fate in fates if fate[1] != "unfinished"]
 
 
 def files(tmp_path):
@@ -94,6 +96,7 @@ def test_finished_annotations_become_a_dataset(label_studio, export, tmp_path):
     outcomes = export()
 
     assert told(outcomes) == [(3, "added"), (4, "added")]
+    assert [outcome.task for outcome in outcomes if outcome.kind == "unfinished"] == [5, 6, 8]
     truths = exported(tmp_path)
     assert sorted(truths) == ["project-1-task-3", "project-1-task-4"]
     assert (truths["project-1-task-3"] == HALVES).all()
@@ -140,7 +143,7 @@ def test_manifest_tells_where_a_mask_comes_from(label_studio, export, tmp_path):
     entry = manifest(tmp_path)[3]
     assert entry | {"image_sha256": 0, "mask_sha256": 0, "exported_at": 0} == {
         "name": "project-1-task-3",
-        "label_studio": "127.0.0.1",
+        "label_studio": label_studio.server.url,
         "project": 1,
         "task": 3,
         "annotation": 30,
@@ -164,6 +167,9 @@ def test_manifest_tells_where_a_mask_comes_from(label_studio, export, tmp_path):
         "notices": [],
         "import_record": None,
         "original_sha256": None,
+        "pixel_size_x_nm": 0.25,
+        "pixel_size_y_nm": 0.25,
+        "pixel_size_source": "pixel_size_nm",
         "image_sha256": 0,
         "mask_sha256": 0,
         "exported_at": 0,
@@ -188,6 +194,27 @@ def test_pixel_size_that_is_none_is_not_guessed(label_studio, export, tmp_path, 
 
     assert manifest(tmp_path)[3]["pixel_size_nm"] is None
     assert "it is no length in nm" in outcome.notices[0]
+
+
+def test_pixels_that_are_not_square_keep_both_sides(label_studio, export, tmp_path):
+    """With their source, as an import writes them; one number would be wrong."""
+    told = {"pixel_size_x_nm": 0.4, "pixel_size_y_nm": 0.2, "pixel_size_source": "metadata: axes"}
+    label_studio.set_task(3, finish(30), **told)
+
+    (outcome,) = export()
+
+    assert outcome.notices == ()
+    assert manifest(tmp_path)[3].items() >= {**told, "pixel_size_nm": None}.items()
+
+
+def test_implausible_pixel_size_is_left_out(label_studio, export, tmp_path):
+    """A meter is a slip of units; it is told."""
+    label_studio.set_task(3, finish(30), pixel_size_nm=1e9)
+
+    (outcome,) = export()
+
+    assert manifest(tmp_path)[3]["pixel_size_nm"] is None
+    assert "1e+09 x 1e+09 nm is not plausible" in outcome.notices[0]
 
 
 def test_overlaps_are_resolved_and_reported(label_studio, export, tmp_path):
@@ -339,6 +366,8 @@ def test_new_comparison_updates_the_manifest_alone(label_studio, export, tmp_pat
 BAD_TASKS = {
     "other size": ({"label_map": HALVES[:32]}, {}, "made on an image of (32, 64) pixels"),
     "one class": ({"label_map": np.zeros_like(HALVES)}, {}, "its mask shows Si only"),
+    "all data bar": ({}, {"databar_rows": "600"}, "its image has 64 rows: correct it"),
+    "odd data bar": ({}, {"databar_rows": "many"}, "no number of rows: correct it"),
     "no image": ({}, {"image": b"GIF"}, "the 3 bytes are no readable image"),
 }
 
@@ -444,7 +473,7 @@ def test_project_without_finished_annotations_makes_no_dataset(label_studio, exp
     """Nothing at all is written."""
     label_studio.set_task(3, submitted(30, *masks(HALVES)))
 
-    assert export() == []
+    assert told(export()) == []
     assert not (tmp_path / "set").exists()
 
 
@@ -455,7 +484,7 @@ def test_nothing_is_removed_when_nothing_is_finished(label_studio, export, tmp_p
     before = files(tmp_path)
     label_studio.set_task(3, submitted(30, *masks(HALVES)))
 
-    assert export() == []
+    assert told(export()) == []
     assert files(tmp_path) == before
 
 
@@ -488,15 +517,31 @@ def test_projects_of_the_same_materials_share_a_dataset(label_studio, export, tm
     assert list(exported(tmp_path)) == ["project-1-task-3", "project-2-task-9"]
 
 
-def test_same_project_number_of_another_label_studio_is_refused(label_studio, export, tmp_path):
-    """Its tasks would take the places of others."""
+@pytest.mark.parametrize("other", ["http://other.test:8080", "http://127.0.0.1:1", "other.test"])
+def test_same_project_number_of_another_label_studio_is_refused(
+    label_studio, export, tmp_path, other
+):
+    """Its tasks would take the places of others; a second one on this host is another too."""
     label_studio.set_task(3, finish(30))
     export()
     path = tmp_path / "set" / "manifest.json"
-    path.write_text(path.read_text().replace("127.0.0.1", "other.test"))
+    path.write_text(path.read_text().replace(label_studio.server.url, other))
+    before = files(tmp_path)
 
-    with pytest.raises(InvalidDatasetError, match=r"project 1 of the .* on other\.test"):
+    with pytest.raises(InvalidDatasetError, match=f"project 1 of the .* on {re.escape(other)}, "):
         export()
+    assert files(tmp_path) == before
+
+
+def test_manifest_that_tells_the_host_alone_is_accepted(label_studio, export, tmp_path):
+    """Earlier versions wrote no more; the export brings it up to date."""
+    label_studio.set_task(3, finish(30))
+    export()
+    path = tmp_path / "set" / "manifest.json"
+    path.write_text(path.read_text().replace(label_studio.server.url, "127.0.0.1"))
+
+    assert told(export()) == [(3, "updated")]
+    assert manifest(tmp_path)[3]["label_studio"] == label_studio.server.url
 
 
 def test_label_studio_is_never_made_to_predict(label_studio, export):

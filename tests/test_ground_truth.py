@@ -56,6 +56,27 @@ def test_accepted_masks_become_a_label_map():
     assert truth.pixels_by_origin == {"prediction": 1600}
 
 
+def test_nothing_is_a_material_on_a_data_bar():
+    """The guide has an opinion of letters, and whoever accepts it accepts that too."""
+    results, _ = answered()
+    told = annotation(*parse_results(results), scribble("Metal", points=[(39, 5)]))
+
+    truth = compose_label_map(told, CONFIG, {}, FOUR.shape, databar_rows=4)
+
+    assert (truth.label_map[:36] == FOUR[:36]).all()
+    assert (truth.label_map[36:] == UNLABELED).all()
+    assert (truth.overlap_px, truth.pixels_by_origin) == (0, {"prediction": 36 * 40, "scribble": 0})
+
+
+@pytest.mark.parametrize("rows", [40, 600])
+def test_data_bar_as_high_as_the_image_is_refused(rows):
+    """It was counted on another image."""
+    results, _ = answered()
+    told = annotation(*parse_results(results))
+    with pytest.raises(InvalidTaskError, match=f"is {rows}, but its image has 40 rows"):
+        compose_label_map(told, CONFIG, {}, FOUR.shape, databar_rows=rows)
+
+
 def test_pixels_without_a_mask_are_unlabeled():
     """They are ignored in training, never guessed."""
     truth = compose(seg("Si", "##.. ##.."))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import os
+import socket
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,15 +71,140 @@ def test_path_prefix_of_label_studio_is_known(loopback):
         "file:///etc/passwd",
         "s3://bucket/a.png",
         "http://[",
+        # other ways to write 127.0.0.1, where our server would answer
+        "http://2130706433:{port}/data/a.png",
+        "http://0x7f000001:{port}/data/a.png",
+        "http://0177.0.0.1:{port}/data/a.png",
+        "http://127.1:{port}/data/a.png",
+        "http://127.0.0.1.:{port}/data/a.png",
+        "http://[::1]:{port}/data/a.png",
+        "http://[::ffff:127.0.0.1]:{port}/data/a.png",
+        "http://[::ffff:7f00:1]:{port}/data/a.png",
+        "http://0.0.0.0:{port}/data/a.png",
+        "http://%31%32%37.0.0.1:{port}/data/a.png",
+        "http://127.0.0.1%2f@example.test:{port}/data/a.png",
+        "http://\uff11\uff12\uff17.0.0.1:{port}/data/a.png",  # full-width digits
+        # a user, a port or a fragment that looks like the host, or hides it
+        "http://{host}\\@example.test/data/a.png",
+        "http://example.test\\@{host}/data/a.png",
+        "http://example.test#@{host}/data/a.png",
+        "http://example.test?@{host}/data/a.png",
+        "http://:@example.test/data/a.png",
+        "http://{host}:{port}/data/a.png",
+        "http:///data/a.png",
+        "http:data/a.png",
+        "http:/{host}/data/a.png",
+        "///{host}/data/a.png",
+        "//{host}@example.test/data/a.png",
+        "\\\\example.test\\data\\a.png",
+        "HTTPS://{host}/data/a.png",
+        "jar:http://{host}/data/a.png",
+        "gopher://{host}/data/a.png",
+        "file://{host}/data/a.png",
+        "FILE:///etc/passwd",
+        "file:/etc/passwd",
+        "unix:///var/run/docker.sock",
+        "http+unix://%2fvar%2frun%2fdocker.sock/data/a.png",
+        " http://{host}/data/a.png\0.example.test/",
+        "http://{host}\0.example.test/data/a.png",
+        "http://{host}\r\n.example.test/data/a.png",
+        "http://{host}/data/a.png\r\nX-Header: injected",
+        "http://{host}/data/a.png\0",
+        "http://{host}/data/\ud800.png",
     ],
 )
 def test_other_addresses_are_forbidden(loopback, source, reference):
-    """No request leaves, to whatever host."""
+    """No request leaves, to whatever host, and no file is read."""
+    loopback.answer("GET", "/data/a.png", Answer(PNG))
     host = loopback.url.removeprefix("http://")
 
-    with pytest.raises(ForbiddenImageError):
+    with pytest.raises((ForbiddenImageError, InvalidImageError)):
         source.read(reference.format(host=host, port=host.partition(":")[2]))
     assert loopback.requests == []
+
+
+def test_name_that_leads_to_label_studio_is_not_even_looked_up(loopback, source, monkeypatch):
+    """What it leads to may change between two looks (DNS rebinding): only the name counts."""
+    loopback.answer("GET", "/data/a.png", Answer(PNG))
+    asked = []
+
+    def lead_to_loopback(host, *rest, **options):
+        asked.append(host)
+        return look_up("127.0.0.1", *rest, **options)
+
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lead_to_loopback)
+    port = loopback.url.rpartition(":")[2]
+    with pytest.raises(ForbiddenImageError, match="not on"):
+        source.read(f"http://rebind.test:{port}/data/a.png")
+    assert (asked, loopback.requests) == ([], [])
+    with httpx.Client(trust_env=False) as client:  # without the rule it would have been reached
+        assert client.get(f"http://rebind.test:{port}/data/a.png").content == PNG
+    assert asked == ["rebind.test"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "//{other}/data/a.png",
+        "http://{other}/data/a.png",
+        "http://{host}@{other}/data/a.png",
+        "http://localhost:{port}/data/a.png",
+        "http://2130706433:{port}/data/a.png",
+        "file:///etc/passwd",
+        "/data/../api/users",
+        "/data/%2e%2e/api/users",
+        "https://{host}/data/a.png",
+        "data:image/png;base64,AAAA",
+        "http://[",
+        "",
+    ],
+)
+def test_redirect_is_held_to_the_same_rules(loopback, source, location):
+    """And the key is not sent along."""
+    with loopback_server() as other:
+        other.answer("GET", "/data/a.png", Answer(PNG))
+        host = loopback.url.removeprefix("http://")
+        names = {"host": host, "port": host.partition(":")[2],
+                 "other": other.url.removeprefix("http://")}  # fmt: skip
+        moved = Answer(status=302, headers={"Location": location.format(**names)})
+        loopback.answer("GET", "/data/b.png", moved)
+        with pytest.raises((ForbiddenImageError, InvalidImageError, LabelStudioError)):
+            source.read("/data/b.png")
+        assert other.requests == []
+        assert set(loopback.paths()) == {"/data/b.png"}
+
+
+def test_double_coded_dots_stay_a_name(loopback, source):
+    """They are undone once, by us as by Label Studio."""
+    loopback.answer("GET", "/data/%252e%252e/a.png", Answer(PNG))
+    assert source.read("/data/%252e%252e/a.png") == PNG
+    assert loopback.paths() == ["/data/%252e%252e/a.png"]
+
+
+@pytest.mark.parametrize("start", ["/data/", "{url}/data/", "a/", "http://example.test/"])
+def test_very_long_address_is_refused(loopback, source, start):
+    """Before it is sent to anybody, and in a short sentence."""
+    with pytest.raises(InvalidImageError, match="at most 4096 are read") as caught:
+        source.read(start.format(url=loopback.url) + "x" * 100_000)
+    assert len(str(caught.value)) < 300
+    assert loopback.requests == []
+
+
+def test_image_that_never_ends_is_given_up(source, loopback):
+    """A compressed answer is counted as it unfolds, not as it travels."""
+    bomb = Answer(gzip.compress(bytes(50_000_000)), headers={"Content-Encoding": "gzip"})
+    loopback.answer("GET", "/data/a.png", bomb)
+    with pytest.raises(InvalidImageError, match="more than 20 bytes"):
+        source.read("/data/a.png")
+
+
+def test_password_in_an_address_is_not_told(source):
+    """Nor the signature of an address in cloud storage: messages reach logs and browsers."""
+    with pytest.raises(ForbiddenImageError) as caught:
+        source.read("https://me:hidden@bucket.test/a.png?X-Amz-Signature=hidden")
+    assert "hidden" not in str(caught.value)
+    assert "bucket.test/a.png" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +360,45 @@ def test_file_outside_the_folder_is_forbidden(source, tmp_path):
     for reference in ("../secret.png", "/etc/passwd", "link.png", f"{tmp_path}/images-2/a.png"):
         with pytest.raises(ForbiddenImageError, match="outside IMAGE_ROOT"):
             source.read(reference)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "../secret.png",
+        "lot/../../secret.png",
+        "./.././secret.png",
+        "link/secret.png",
+        "link/../secret.png",
+        "images/../../secret.png",
+        "{root}/../secret.png",
+        "{root}//..//secret.png",
+        "{root}/link/secret.png",
+        "/proc/self/cwd/../../etc/passwd",
+        "/proc/self/environ",
+        "/dev/zero",
+        "~/secret.png",
+        "..\\secret.png",
+        "%2e%2e/secret.png",
+        "..%2fsecret.png",
+        "..;/secret.png",
+        "\uff0e\uff0e/secret.png",
+        "a.png\0/../../secret.png",
+        "../secret.png\0.png",
+        "\ud800.png",
+        "-",
+        "|cat /etc/passwd",
+        "../" * 1000 + "etc/passwd",
+        "a/" * 2000,
+    ],
+)
+def test_no_way_leads_out_of_the_folder(source, tmp_path, reference):
+    """By dots, links, coded characters, or files that are none."""
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (tmp_path / "images" / "lot").mkdir()
+    (tmp_path / "images" / "link").symlink_to(tmp_path)
+    with pytest.raises((ForbiddenImageError, InvalidImageError)):
+        source.read(reference.format(root=tmp_path / "images"))
 
 
 def test_no_file_is_allowed_without_a_folder(loopback, tmp_path):

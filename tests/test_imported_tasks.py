@@ -20,6 +20,7 @@ def record(scale=None, **acquisition):
         "acquisition": {"detector": "", "instrument": "", **acquisition},
         "calibration": asdict(scale) if scale else None,
         "flags": ["databar", "clipped"],
+        "databar_rows": 34,
     }
 
 
@@ -35,6 +36,7 @@ def test_a_task_tells_where_its_image_comes_from():
         "detector": "HAADF",
         "equipment": "Titan",
         "import_flags": "databar clipped",
+        "databar_rows": 34,
         "pixel_size_nm": pytest.approx(0.2),
         "pixel_size_x_nm": 0.2,
         "pixel_size_y_nm": 0.2,

@@ -14,6 +14,8 @@ from skimage.color import rgb2lab
 
 from backend.annotation.label_config import (
     MATERIAL_HOTKEYS,
+    MAX_CHARACTERS,
+    MAX_DEPTH,
     LabelConfig,
     material_colors,
     parse_label_config,
@@ -131,7 +133,29 @@ def test_document_type_is_refused(dtd):
 def test_huge_config_is_refused():
     """It is not even parsed."""
     with pytest.raises(InvalidLabelConfigError, match="characters"):
-        parse_label_config(" " * 1_000_001)
+        parse_label_config(" " * (MAX_CHARACTERS + 1))
+
+
+@pytest.mark.parametrize("deep", [MAX_DEPTH, 1000, 50_000])
+def test_deep_config_is_refused(deep):
+    """Whether the parser gives up or we do."""
+    with pytest.raises(InvalidLabelConfigError, match=r"(?i)nested more than 64 deep|depth"):
+        parse_label_config("<View>" * deep + GATE + "</View>" * deep)
+
+
+def test_config_may_be_nested():
+    """Far more than anybody does."""
+    deep = MAX_DEPTH - 5
+    assert parse_label_config("<View>" * deep + GATE + "</View>" * deep) == parse_label_config(GATE)
+
+
+def test_complaint_about_many_labels_is_short():
+    """It goes into logs and answers."""
+    many = "".join(f'<Label value="M{number}"/>' for number in range(20_000))
+    xml = GATE.replace('<Label value="Si"', f'{many}<Label value="Si"', 1)
+    with pytest.raises(InvalidLabelConfigError, match="only one of") as caught:
+        parse_label_config(xml)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

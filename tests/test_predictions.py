@@ -76,9 +76,7 @@ def test_label_studio_accepts_the_results():
 
 def test_results_are_json():
     """No numpy number slips through."""
-    results = to_results(
-        HALVES, [SPOT], CONFIG, probabilities=np.full((4, 30, 40), 0.25, np.float32)
-    )
+    results = to_results(HALVES, [SPOT], CONFIG, scores=(0.25,) * 4)
 
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
@@ -114,16 +112,10 @@ def test_box_tells_its_rank_and_reason():
 
 
 def test_mask_has_its_mean_confidence():
-    """Over its own pixels and its own class."""
-    probabilities = np.zeros((4, 30, 40), dtype=np.float32)
-    probabilities[0], probabilities[1] = 0.75, 0.25
-    probabilities[1, :, 20:] = 0.5
-
-    scores = [
-        result["score"] for result in to_results(HALVES, [], CONFIG, probabilities=probabilities)
-    ]
-
-    assert scores == [0.75, 0.5]
+    """That of its own class; without, it shows none."""
+    results = to_results(HALVES, [], CONFIG, scores=(0.75, 0.5, 0.0, 0.0))
+    assert [result["score"] for result in results] == [0.75, 0.5]
+    assert not any("score" in result for result in to_results(HALVES, [], CONFIG))
 
 
 @pytest.mark.parametrize("spots", [[], [SPOT]])

@@ -12,6 +12,7 @@ from backend.annotation.projects import (
     ensure_project,
     import_image,
 )
+from backend.annotation.webhook_secret import webhook_secret
 from backend.errors import LabelStudioError
 
 BACKEND = BackendAddress("http://127.0.0.1:9090", "ls", "secret")
@@ -137,12 +138,28 @@ def test_backend_is_named_in_the_project_again(connections, client, version, pat
     assert [patch.json() for patch in patches] == [{"model_version": "TEM guide"}] * patched
 
 
-def test_webhook_is_signed(connections, client):
-    """Label Studio does not sign webhooks by itself."""
+def test_webhook_carries_its_secret_and_not_the_password(connections, client):
+    """Label Studio signs none by itself, and shows the headers to each of its users."""
     connect_backend(client, 3, BACKEND)
 
     patch = next(request for request in connections.requests if request.method == "PATCH").json()
-    assert patch["headers"] == {"Authorization": "Basic bHM6c2VjcmV0"}
+    assert patch["headers"] == {"X-TEM-Guide-Secret": webhook_secret("ls", "secret")}
+
+
+def test_password_of_an_earlier_connection_is_taken_out_of_the_webhook(connections, client):
+    """An earlier version of ours had put it there."""
+    webhook = {"id": 9, "url": f"{BACKEND.url}/webhook", "headers": {"Authorization": "Basic x"}}
+    connections.answer("GET", "/api/webhooks/", Answer([webhook]))
+    connect_backend(client, 3, BackendAddress(BACKEND.url))
+
+    patches = [r.json() for r in connections.requests if r.path == "/api/webhooks/9/"]
+    assert [patch["headers"] for patch in patches] == [{}]
+
+
+def test_webhook_secrets_differ_with_user_and_password():
+    """And tell neither."""
+    secrets = {webhook_secret(*pair) for pair in [("a", "b"), ("a", "c"), ("c", "b")]}
+    assert len(secrets) == 3
 
 
 def test_backend_without_password_is_connected_without(connections, client):

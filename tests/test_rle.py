@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from label_studio_sdk.converter.brush import decode_rle, encode_rle
 from regions import request_body
 
-from backend.annotation.rle import MAX_PIXELS, decode_mask, encode_mask
+from backend.annotation.rle import MAX_BYTES, MAX_PIXELS, decode_mask, encode_mask
 from backend.errors import InvalidTaskError
 
 masks = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40))
@@ -132,6 +132,44 @@ def test_stream_of_another_size_is_refused_before_anything_is_allocated():
 
     with pytest.raises(InvalidTaskError, match="4294967295 values, the image needs 1048576"):
         decode_mask(rle, (512, 512))
+
+
+class Counted(list):
+    """A list that counts how much of it is copied."""
+
+    copied = 0
+
+    def __getitem__(self, place):
+        found = super().__getitem__(place)
+        self.copied += len(found) if isinstance(found, list) else 1
+        return found
+
+    def __iter__(self):
+        raise AssertionError("all of it was read")
+
+
+@pytest.mark.parametrize(
+    ("rle", "shape"),
+    [
+        (bits_to_bytes(*header(4)) + [0] * MAX_BYTES, (8000, 8000)),
+        (bits_to_bytes(*header(4)) + [0] * 1000, (1, 1)),
+        (bits_to_bytes(*header(2**32 - 1)) + [0] * 1_000_000, (512, 512)),
+    ],
+    ids=["longer than any", "longer than its image needs", "of another size"],
+)
+def test_long_stream_is_refused_before_it_is_read(rle, shape):
+    """Only its header is, seven bytes."""
+    stream = Counted(rle)
+    with pytest.raises(InvalidTaskError, match=r"needs (at most )?\d+"):
+        decode_mask(stream, shape)
+    assert stream.copied <= 7
+
+
+def test_longest_stream_of_an_image_is_read():
+    """Each value in a chunk of its own, its run in 16 bits."""
+    chunk = [(1, 1), (3, 2), (0, 16), (255, 8)]
+    rle = bits_to_bytes(*header(16), *chunk * 16) + [0] * 8
+    assert (decode_mask(rle, (2, 2)) == 255).all()
 
 
 @pytest.mark.parametrize("shape", [(MAX_PIXELS, 2), (0, 5), (-1, -4)])

@@ -10,7 +10,13 @@ from label_studio_sdk.converter.brush import encode_rle
 from regions import CONFIG, mask_of, request_body, scribble, seg, stroke
 
 from backend.annotation.rle import encode_mask
-from backend.annotation.scribbles import rasterize, region_mask, stroke_mask, weak_labels
+from backend.annotation.scribbles import (
+    MAX_PAINTED_PX,
+    rasterize,
+    region_mask,
+    stroke_mask,
+    weak_labels,
+)
 from backend.annotation.tasks import Region, SentRegion, parse_results, parse_task
 from backend.arrays import UNLABELED
 from backend.errors import InvalidTaskError
@@ -284,3 +290,31 @@ def test_large_image_of_many_strokes_decodes_to_itself():
     submitted = scribble(touches=(), rle=tuple(encode_mask(painted)), shape=(99, 160))
 
     assert (region_mask(submitted, (99, 160)) == painted).all()
+
+
+def wide_stroke(side_px):
+    """A stroke over a whole image, by its shape and width."""
+    return scribble(
+        touches=(stroke([(0, 0), (side_px, side_px)], width_px=side_px),), shape=(side_px, side_px)
+    )
+
+
+def test_more_painting_than_seconds_of_work_is_refused():
+    """Each stroke alone is allowed; so many over so large an image would take minutes."""
+    side_px = 4000
+    count = MAX_PAINTED_PX // side_px**2
+    with pytest.raises(InvalidTaskError, match=r"paint 4\.0 billion pixels, at most 4 are read"):
+        weak_labels([wide_stroke(side_px)] * (count + 1), CONFIG, {})
+    masks = [scribble(touches=(), rle=(0,), shape=(side_px, side_px))] * (count + 1)
+    with pytest.raises(InvalidTaskError, match="billion pixels"):
+        weak_labels(masks, CONFIG, {})
+    kept, ignored = weak_labels([wide_stroke(side_px)] * count, CONFIG, {})
+    assert (len(kept), ignored) == (count, ())
+
+
+def test_mask_of_an_impossible_size_costs_its_own_region_only():
+    """It is never painted, so it counts for nothing."""
+    giant = scribble(touches=(), rle=(0,), shape=(65_000, 65_000))
+    kept, ignored = weak_labels([giant, scribble(id="s2", shape=(64, 64))], CONFIG, {})
+    assert [region.id for region in kept] == ["s2"]
+    assert "px in all" in ignored[0]

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regions import annotation, request_body, scribble
 
-from backend.annotation.task_bodies import MAX_REGIONS, MAX_TOUCH_POINTS, MAX_TOUCHES
+from backend.annotation.rle import MAX_BYTES
+from backend.annotation.task_bodies import (
+    MAX_ANNOTATIONS,
+    MAX_REGIONS,
+    MAX_TOUCH_POINTS,
+    MAX_TOUCHES,
+)
 from backend.annotation.tasks import (
     Annotation,
     Region,
@@ -94,6 +100,13 @@ def test_submitted_annotation_is_read():
     assert (submitted.id, submitted.user, submitted.finished) == (5, "1", True)
     assert submitted.regions[0].rle[:6] == (0, 16, 0, 0, 57, 27)
     assert submitted.regions[0].shape == (512, 512)
+
+
+def test_name_that_cannot_be_stored_is_mended():
+    """JSON may hold half of a surrogate pair; the record of turns and UTF-8 may not."""
+    body = copy.deepcopy(INTERACTIVE["tasks"][0])
+    body["drafts"][0]["user"] = "\ud800ann"
+    assert parse_task(body, "image").drafts[0].user == "?ann"
 
 
 def test_webhook_annotation_is_read():
@@ -225,6 +238,24 @@ def test_malformed_task_is_refused_by_name(body, complaint):
     """Missing keys and wrong types are mistakes of the sender, not of ours."""
     with pytest.raises(InvalidTaskError, match=complaint):
         parse_task(body, "image")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": -1},
+        {"id": 2**63},
+        {"id": 10**40},
+        {"drafts": [{}] * (MAX_ANNOTATIONS + 1)},
+        {"annotations": [{}] * (MAX_ANNOTATIONS + 1)},
+        {"drafts": [{"result": [result(value={"rle": [0] * (MAX_BYTES + 1)})]}]},
+    ],
+    ids=["negative", "too large", "far too large", "drafts", "annotations", "long mask"],
+)
+def test_task_beyond_the_limits_is_refused(changes):
+    """Numbers that no database has, and lists that nobody draws."""
+    with pytest.raises(InvalidTaskError, match=r"less than|greater than|at most"):
+        parse_task({"id": 7, "data": {"image": "a.png"}, **changes}, "image")
 
 
 @pytest.mark.parametrize(

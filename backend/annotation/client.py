@@ -7,6 +7,7 @@ repeated after a broken connection. What is written goes through label-studio-sd
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,10 @@ from backend.errors import LabelStudioError, LateAnswerError
 Json: TypeAlias = dict[str, Any]
 
 TASKS_A_PAGE = 100
+PROJECTS_A_PAGE = 100
 _SHORTEST_LOOK_S = 1.0
+_KEY = re.compile(r"\b[0-9a-fA-F]{40}\b|\b[\w-]{10,}(?:\.[\w-]{10,}){2}\b")
+"""What looks like a key, should Label Studio, or a proxy before it, quote what it was sent."""
 _retried = retry(  # only for GETs: repeating one changes nothing in Label Studio
     # no timeouts: who waited once would wait three times
     retry=retry_if_exception_type((httpx.NetworkError, httpx.ProtocolError)),
@@ -56,7 +60,7 @@ class LabelStudioClient:
             auth=TokenAuth(self.url, api_key),
             timeout=timeout_s,
             follow_redirects=False,  # a redirect could carry the key to another host
-            trust_env=not _is_loopback(self.url.host),  # HTTP_PROXY does not lead back to us
+            trust_env=not is_loopback(self.url.host),  # HTTP_PROXY does not lead back to us
         )
         # TokenAuth overrides the header of the sdk; retries of the sdk would POST twice
         self.sdk = LabelStudio(  # type: ignore[no-untyped-call]  # the sdk forgot its annotations
@@ -88,13 +92,13 @@ class LabelStudioClient:
         """Return one task, with its annotations."""
         return self._object(f"/api/tasks/{task_id}/")
 
-    def tasks(self, project_id: int) -> Iterator[Json]:
+    def tasks(self, project_id: int, behind: int = 0) -> Iterator[Json]:
         """Read all tasks of a project in the order of their ids, a page at a time.
 
         Without annotations: see `annotations`, and `total_annotations` of a task. Pages begin
         behind the last id read, so a task that is deleted meanwhile does not hide another.
         """
-        last = 0
+        last = behind  # the number of a task
         while page := self._tasks_behind(last, project_id):
             yield from page
             last = page[-1]["id"]
@@ -109,6 +113,20 @@ class LabelStudioClient:
     def project(self, project_id: int) -> Json:
         """Return one project, with its `label_config`."""
         return self._object(f"/api/projects/{project_id}/")
+
+    def projects(self) -> Iterator[Json]:
+        """Read number, title and labeling interface of all projects, a page at a time.
+
+        No more: Label Studio would also count all tasks, and hand over passwords of cloud storage.
+        """
+        number, has_more = 1, True
+        while has_more:
+            page = self._object(
+                "/api/projects/",
+                {"page": number, "page_size": PROJECTS_A_PAGE, "include": "id,title,label_config"},
+            )
+            yield from page.get("results") or []
+            number, has_more = number + 1, bool(page.get("next"))
 
     def predictions(self, task_id: int) -> list[Json]:
         """Return the predictions stored for a task, of all versions and backends."""
@@ -138,16 +156,38 @@ class LabelStudioClient:
                 self._delete_prediction(old["id"])
         return int(created.id)
 
-    def show_in_task(self, task_id: int, columns: Json) -> None:
+    def show_in_task(self, project_id: int, task_id: int, columns: Json) -> None:
         """Set keys of a task's data, which the Data Manager shows as columns; others stay.
 
-        The data is what a PATCH of nothing returns: a GET would rewrite the addresses of images in
-        cloud storage, and make Label Studio ask the backend for a prediction.
+        By the Data Manager's action for it, which writes nothing but the data. A PATCH saves the
+        whole task as it was read, so a submission in between would not be counted: the task would
+        stay among those to do, and be handed out again. None becomes an empty text.
+        """
+        action: dict[str, str | int] = {"id": "add_data_field", "project": project_id}
+        for name, value in columns.items():
+            field = {
+                "value_name": name,
+                "value_type": "Number" if isinstance(value, int | float) else "String",
+                "value": "" if value is None else value,
+                "selectedItems": {"all": False, "included": [task_id]},
+            }
+            with errors_as_sentences(self.url):
+                response = self.http.post("/api/dm/actions/", params=action, json=field)
+            if response.status_code != httpx.codes.OK:
+                what = f"column {name}"
+                raise refusal(self.url, response.status_code, what, detail_of(response))
+
+    def change_data(self, task_id: int, changes: Json) -> None:
+        """Set keys of a task's data by a PATCH, None among them; others stay.
+
+        For tasks that nobody annotates at the moment: see `show_in_task`. The data is what a PATCH
+        of nothing returns: a GET would rewrite the addresses of images in cloud storage, and make
+        Label Studio ask the backend for a prediction.
         """
         with errors_as_sentences(self.url):
             data: Json = dict(self.sdk.tasks.update(id=str(task_id)).data)
-            if not columns.items() <= data.items():
-                self.sdk.tasks.update(id=str(task_id), data={**data, **columns})
+            if not changes.items() <= data.items():
+                self.sdk.tasks.update(id=str(task_id), data={**data, **changes})
 
     def serve_version(self, project_id: int, model_version: str) -> None:
         """Let a project show and order by the predictions of a version; one must exist."""
@@ -322,7 +362,7 @@ def _detail(body: object) -> str:
     if not isinstance(body, dict):
         return ""
     words = [str(body[key]) for key in ("detail", "validation_errors") if body.get(key)]
-    return ", ".join(words)[:300]
+    return _KEY.sub("...", ", ".join(words))[:300]
 
 
 def _are_in_order(tasks: Sequence[Json], last: int) -> bool:
@@ -340,7 +380,8 @@ def _region_ids(draft: Mapping[str, Any]) -> set[str]:
     return {str(region["id"]) for region in draft.get("result") or [] if "id" in region}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, by number or by name, is this machine and can be reached from it only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:  # a name
@@ -352,8 +393,8 @@ def _checked_url(url: str) -> httpx.URL:
         parsed = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL:
         parsed = httpx.URL("")
-    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo:
-        raise ValueError(
-            f"LABEL_STUDIO_URL is {url!r}: it must look like http://host:8080, without a password"
-        )
+    if parsed.userinfo or "@" in url:  # not shown: a password may be in it
+        raise ValueError("LABEL_STUDIO_URL holds a user: it must look like http://host:8080")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ValueError(f"LABEL_STUDIO_URL is {url!r}: it must look like http://host:8080")
     return parsed

@@ -49,7 +49,7 @@ class Legend:
 class Provenance:
     """Where an image and its mask come from."""
 
-    label_studio: str  # host
+    label_studio: str  # its address
     project: int
     task: int
     annotation: int
@@ -62,11 +62,14 @@ class Provenance:
     materials: tuple[str, ...]  # those in the mask
     share_by_origin: dict[str, float]  # of all pixels, summing to 1
     overlap_px: int  # pixels that were given to several materials
-    pixel_size_nm: float | None
+    pixel_size_nm: float | None  # None also where width and height of a pixel differ
     equipment: str | None  # what took the image
     notices: tuple[str, ...]  # sentences about what was ignored, restored or changed
     import_record: str | None = None  # name of the record that has the original intensities
     original_sha256: str | None = None  # of those intensities on disk
+    pixel_size_x_nm: float | None = None
+    pixel_size_y_nm: float | None = None
+    pixel_size_source: str | None = None  # how it is known
 
     @property
     def name(self) -> str:

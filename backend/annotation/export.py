@@ -6,7 +6,6 @@ export adds, updates and removes what changed, and repairs what a kill or a hand
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -22,8 +21,16 @@ from backend.annotation.ground_truth import (
     choose_finished,
     compose_label_map,
 )
+from backend.annotation.image_facts import (
+    EQUIPMENT_KEY,
+    ORIGINAL_KEY,
+    RECORD_KEY,
+    databar_rows,
+    task_scale,
+)
 from backend.annotation.image_sources import ImageSource
 from backend.annotation.label_config import LabelConfig
+from backend.annotation.task_columns import State, state_if_unfinished
 from backend.annotation.tasks import Annotation, SentRegion, Task, parse_annotation, parse_task
 from backend.arrays import UNLABELED
 from backend.errors import (
@@ -35,20 +42,10 @@ from backend.errors import (
 )
 from backend.microscope.calibration import Calibration
 from backend.microscope.images import decode_image, gray_png
-from backend.microscope.scale import PLAUSIBLE_NM_PER_PX
 
 SentLookup: TypeAlias = Callable[[int, Collection[str]], Mapping[str, SentRegion]]
-Kind: TypeAlias = Literal["added", "updated", "kept", "removed", "skipped"]
+Kind: TypeAlias = Literal["added", "updated", "kept", "removed", "skipped", "unfinished"]
 KINDS = get_args(Kind)
-
-PIXEL_SIZE_KEY = "pixel_size_nm"
-"""Where a task's data may hold the size of a pixel."""
-EQUIPMENT_KEY = "equipment"
-"""Where a task's data may name what took the image."""
-RECORD_KEY = "import_record"
-"""Where a task's data may name the record of its image's import."""
-ORIGINAL_KEY = "original_sha256"
-"""Where a task's data may hold the hash of the original intensities."""
 
 _ORIGINS = {
     SCRIBBLED: "scribble",
@@ -71,6 +68,7 @@ class Outcome:
     kind: Kind
     sentence: str
     notices: tuple[str, ...] = ()  # what was ignored, restored or changed in its mask
+    state: State | None = None  # what the Data Manager is to show; None: what it shows
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def export_project(source: Source, dataset: Dataset) -> Iterator[Outcome]:
         dataset: Has the project's materials.
 
     Yields:
-        What became of each task that is finished, or was exported earlier. The manifest is up to
-        date when the iterator ends, however it ends.
+        What became of each task; a task that is removed was "unfinished" or deleted before. The
+        manifest is up to date when the iterator ends, however it ends.
 
     Raises:
         InvalidDatasetError: The dataset holds this project number of another Label Studio.
@@ -103,16 +101,16 @@ def export_project(source: Source, dataset: Dataset) -> Iterator[Outcome]:
         OSError: The dataset cannot be written.
     """
     known = dataset.entries_of(source.project)
-    _check_host(source, dataset, known)
+    _check_origin(source, dataset, known)
     listed: set[int] = set()
     finished: set[int] = set()
     try:
         for body in source.client.tasks(source.project):
             listed.add(body["id"])
             outcome = _export_task(source, dataset, body, known.get(body["id"]))
-            if outcome:
+            if outcome.kind != "unfinished":
                 finished.add(outcome.task)
-                yield outcome
+            yield outcome
         for task_id in sorted(known.keys() - finished if finished else ()):
             dataset.drop(known[task_id])
             reason = "is no longer finished" if task_id in listed else "was deleted"
@@ -123,27 +121,31 @@ def export_project(source: Source, dataset: Dataset) -> Iterator[Outcome]:
         dataset.sweep(source.project)
 
 
-def _check_host(source: Source, dataset: Dataset, known: Mapping[int, Json]) -> None:
-    hosts = {str(entry.get("label_studio")) for entry in known.values()}
-    if hosts - {source.client.url.host}:
+def _check_origin(source: Source, dataset: Dataset, known: Mapping[int, Json]) -> None:
+    """Refuse a dataset that holds this project number of another Label Studio."""
+    here = source.client.url
+    told = {str(entry.get("label_studio")) for entry in known.values()}
+    if others := told - {str(here), here.host}:  # earlier versions told the host alone
         raise InvalidDatasetError(
             f"{dataset.folder} holds project {source.project} of the Label Studio on "
-            f"{', '.join(hosts)}, this one is on {source.client.url.host}: export to another folder"
+            f"{', '.join(sorted(others))}, this one is on {here}: export to another folder"
         )
 
 
-def _export_task(
-    source: Source, dataset: Dataset, body: Json, before: Json | None
-) -> Outcome | None:
-    """Export a task; None if none of its annotations is finished."""
+def _export_task(source: Source, dataset: Dataset, body: Json, before: Json | None) -> Outcome:
+    """Export a task, unless none of its annotations is finished."""
     # Asked of every task: the counter `total_annotations` may stay at 0 where a task changed while
     # its annotation was submitted (Label Studio 1.23.2), and a finished task would be passed over.
     annotations: list[Json] | None = None
+    state: State | None = None
     try:
         task = parse_task({"id": body["id"], "data": body.get("data")}, source.config.image_key)
         annotations = source.client.annotations(task.id)
         finished = [one for one in map(parse_annotation, annotations) if one.finished]
-        return _put(source, dataset, task, finished) if finished else None
+        if not finished:
+            why = "none of its annotations is finished"
+            return Outcome(task.id, "unfinished", why, state=state_if_unfinished(body))
+        return _put(source, dataset, task, finished)
     except (InvalidTaskError, InvalidImageError, ForbiddenImageError) as error:
         reason = str(error)
     except LabelStudioError as error:
@@ -154,7 +156,9 @@ def _export_task(
     elif before is not None:
         dataset.drop(before)
         reason += "; what was exported earlier is removed, its annotation has changed"
-    return Outcome(body["id"], "skipped", reason.removeprefix(f"task {body['id']}: "))
+        state = "finished"
+    reason = reason.removeprefix(f"task {body['id']}: ")
+    return Outcome(body["id"], "skipped", reason, state=state)
 
 
 def _is_still_there(entry: Json, annotations: Sequence[Json] | None) -> bool:
@@ -173,9 +177,9 @@ def _put(source: Source, dataset: Dataset, task: Task, finished: Sequence[Annota
     height, width = decode_image(image).shape
     truth = _compose(source, task, chosen, (height, width))
     share_agreed, not_compared = _agreement(source, task, truth, others)
-    pixel_size_nm, doubts = _pixel_size_nm(task.data)
+    scale, doubts = task_scale(task.data)
     provenance = Provenance(
-        label_studio=source.client.url.host,
+        label_studio=str(source.client.url),
         project=source.project,
         task=task.id,
         annotation=_id(chosen),
@@ -188,22 +192,24 @@ def _put(source: Source, dataset: Dataset, task: Task, finished: Sequence[Annota
         materials=_materials_in(truth, source.config),
         share_by_origin=_share_by_origin(truth),
         overlap_px=truth.overlap_px,
-        pixel_size_nm=pixel_size_nm,
         equipment=_text(task.data, EQUIPMENT_KEY),
         notices=(*truth.notices, *not_compared, *doubts),
         import_record=_text(task.data, RECORD_KEY),
         original_sha256=_text(task.data, ORIGINAL_KEY),
+        **_pixel_sizes(scale),
     )
     kind = dataset.put(provenance, image, truth.label_map)
     agreed = "" if share_agreed is None else f"; all agree on {share_agreed:.1%} of the labels"
-    return Outcome(task.id, kind, f"annotation {chosen.id}, {why}{agreed}", provenance.notices)
+    sentence = f"annotation {chosen.id}, {why}{agreed}"
+    return Outcome(task.id, kind, sentence, provenance.notices, "exported")
 
 
 def _compose(
     source: Source, task: Task, annotation: Annotation, shape: tuple[int, int]
 ) -> GroundTruth:
     sent = source.sent(task.id, annotation.region_ids)
-    return compose_label_map(annotation, source.config, sent, shape)
+    bar_rows = databar_rows(task.data)
+    return compose_label_map(annotation, source.config, sent, shape, bar_rows)
 
 
 def _agreement(
@@ -246,31 +252,17 @@ def _share_by_origin(truth: GroundTruth) -> dict[str, float]:
     return {name: round(share, 6) for name, share in shares.items()}
 
 
-def _pixel_size_nm(data: Mapping[str, Any]) -> tuple[float | None, tuple[str, ...]]:
-    """Read the pixel size that a task's data carries, in nm; say if it is none."""
-    told = data.get(PIXEL_SIZE_KEY)
-    if told is None:
-        return None, ()
-    try:
-        size_nm = math.nan if isinstance(told, bool) else float(told)
-    except (TypeError, ValueError):
-        size_nm = math.nan
-    if math.isfinite(size_nm) and size_nm > 0:
-        return size_nm, ()
-    return None, (f"{PIXEL_SIZE_KEY} of the task is {str(told)[:80]!r}: it is no length in nm",)
-
-
-def task_scale(data: Mapping[str, Any]) -> tuple[Calibration | None, tuple[str, ...]]:
-    """The pixel size that a task's data carries, also one that differs in x and y; what is odd."""
-    size_nm, doubts = _pixel_size_nm(data)
-    pair = data.get("pixel_size_x_nm"), data.get("pixel_size_y_nm")
-    x_nm, y_nm = pair if size_nm is None and not doubts else (size_nm, size_nm)
-    if not (isinstance(x_nm, float) and isinstance(y_nm, float)):
-        return None, doubts
-    low, high = PLAUSIBLE_NM_PER_PX
-    if not all(low <= side <= high for side in (x_nm, y_nm)):
-        return None, (f"a pixel of {x_nm:g} x {y_nm:g} nm is not plausible: pixels are told",)
-    return Calibration(x_nm, y_nm, "manual", detail=PIXEL_SIZE_KEY), ()
+def _pixel_sizes(scale: Calibration | None) -> Json:
+    """The pixel size as the manifest has it: one number for both sides only if they are equal."""
+    if scale is None:
+        return {"pixel_size_nm": None}
+    x_nm, y_nm = scale.nm_per_px_x, scale.nm_per_px_y
+    return {
+        "pixel_size_nm": x_nm if x_nm == y_nm else None,
+        "pixel_size_x_nm": x_nm,
+        "pixel_size_y_nm": y_nm,
+        "pixel_size_source": scale.detail,
+    }
 
 
 def _text(data: Mapping[str, Any], key: str) -> str | None:

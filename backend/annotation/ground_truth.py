@@ -12,6 +12,7 @@ from backend.annotation.label_config import SEG, UNCERTAIN, LabelConfig
 from backend.annotation.scribbles import region_mask, weak_labels
 from backend.annotation.tasks import BRUSH, Annotation, Region, SentRegion
 from backend.arrays import UNLABELED, LabelMap
+from backend.errors import InvalidTaskError
 
 SCRIBBLED = "scribble"
 """Origin of the pixels that a scribble decided."""
@@ -73,6 +74,7 @@ def compose_label_map(
     config: LabelConfig,
     sent: Mapping[str, SentRegion],
     shape: tuple[int, int],
+    databar_rows: int = 0,
 ) -> GroundTruth:
     """Compose the accepted masks and the scribbles into one class per pixel.
 
@@ -84,16 +86,24 @@ def compose_label_map(
         config: Names the materials.
         sent: Regions we sent earlier, by id.
         shape: Height and width of the image, in pixels.
+        databar_rows: At the bottom of it, which show letters: what lies on them is no material.
 
     Raises:
-        InvalidTaskError: A mask is malformed, or was made on an image of another size.
+        InvalidTaskError: A mask is malformed, or was made on an image of another size; or the
+            data bar takes up all of the image.
     """
+    if databar_rows >= shape[0]:
+        raise InvalidTaskError(
+            f"databar_rows of the task is {databar_rows}, but its image has {shape[0]} rows: "
+            "correct it in its data"
+        )
     masks, notices = accepted_masks(annotation.regions, config, sent)
     scribbles, ignored = weak_labels(annotation.regions, config, sent)
     if not masks:
         scribbles = ()
         notices = (*notices, "no mask was accepted or painted: there is no ground truth in it")
-    label_map, overlap_px, pixels = _compose((*masks, *scribbles), config, shape)
+    specimen = slice(shape[0] - databar_rows)
+    label_map, overlap_px, pixels = _compose((*masks, *scribbles), config, shape, specimen)
     if overlap_px:
         ignored = (*ignored, f"{overlap_px} pixels were given to several materials: the last won")
     return GroundTruth(label_map, overlap_px, pixels, (*notices, *ignored))
@@ -190,14 +200,15 @@ def _with_meant_label(
 
 
 def _compose(
-    regions: Sequence[Region], config: LabelConfig, shape: tuple[int, int]
+    regions: Sequence[Region], config: LabelConfig, shape: tuple[int, int], rows: slice
 ) -> tuple[LabelMap, int, dict[str, int]]:
-    """Paint regions in order; count contested pixels, and the pixels each origin decided."""
+    """Paint regions in order on some rows; count contested pixels, and those of each origin."""
     label_map = np.full(shape, UNLABELED, dtype=np.uint8)
     contested = np.zeros(shape, dtype=np.bool_)
     decided_by = np.full(shape, -1, dtype=np.int32)
     for position, region in enumerate(regions):
-        mask = region_mask(region, shape)
+        mask = np.zeros(shape, dtype=np.bool_)
+        mask[rows] = region_mask(region, shape)[rows]
         index = config.materials.index(region.label or "")
         contested |= mask & (label_map != UNLABELED) & (label_map != index)
         label_map[mask] = index

@@ -20,8 +20,11 @@ from backend.annotation.token_auth import same_origin
 from backend.errors import ForbiddenImageError, InvalidImageError
 
 MAX_REDIRECTS = 3
+MAX_ADDRESS = 4096
+"""Characters of a reference that is no `data:` URI; browsers and servers take little more."""
 _DATA_URI = re.compile(r"data:image/[\w.+-]+(?P<parameters>(?:;[\w.+=-]+)*),", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_USER = re.compile(r"(?<=//)[^/@]*@")  # and password, in an address
 _SHOWN = 80  # characters of a reference quoted in a message
 
 
@@ -56,6 +59,11 @@ class ImageSource:
         """
         if reference.startswith("data:"):
             return self._decode_data_uri(reference)
+        if len(reference) > MAX_ADDRESS:
+            raise InvalidImageError(
+                f"the image {_quoted(reference)} has an address of {len(reference)} characters, "
+                f"at most {MAX_ADDRESS} are read"
+            )
         if _SCHEME.match(reference) or reference.startswith("//"):
             return self._fetch(self._own_url(reference))
         prefix = self._client.url.path.rstrip("/")
@@ -95,10 +103,15 @@ class ImageSource:
 
     def _fetch(self, url: httpx.URL) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            with self._client.stream(url) as response:
-                if not response.has_redirect_location:
-                    return self._receive(response)
-                url = self._own_url(str(url.join(response.headers["Location"])))
+            try:
+                with self._client.stream(url) as response:
+                    if not response.has_redirect_location:
+                        return self._receive(response)
+                    url = self._own_url(str(url.join(response.headers["Location"])))
+            except httpx.InvalidURL:
+                raise ForbiddenImageError(
+                    f"the image {_quoted(str(url))} is redirected to no valid address"
+                ) from None
         raise InvalidImageError(f"the image {_quoted(str(url))} is redirected in circles")
 
     def _receive(self, response: httpx.Response) -> bytes:
@@ -155,10 +168,17 @@ def _parsed(reference: str) -> httpx.URL:
     """Parse with the parser that also sends the request, so that both see the same host."""
     try:
         return httpx.URL(reference)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):  # the latter for half a surrogate pair
         raise ForbiddenImageError(f"{_quoted(reference)} is no valid address") from None
 
 
 def _quoted(reference: str) -> str:
-    """Quote a reference for a message: shortened, and control characters escaped."""
-    return repr(reference if len(reference) <= _SHOWN else f"{reference[:_SHOWN]}...")
+    """Quote a reference for a message: short, escaped, and without what may be a secret.
+
+    Example:
+        >>> _quoted("https://me:password@bucket.test/a.png?signature=secret")
+        "'https://...@bucket.test/a.png?...'"
+    """
+    address, query, _ = _USER.sub("...@", reference[:MAX_ADDRESS]).partition("?")
+    shown = f"{address}?..." if query else address
+    return repr(shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}...")

@@ -19,14 +19,21 @@ from backend.annotation.client import (
     errors_as_sentences,
     refusal,
 )
-from backend.annotation.export import EQUIPMENT_KEY, ORIGINAL_KEY, PIXEL_SIZE_KEY, RECORD_KEY
+from backend.annotation.image_facts import (
+    DATABAR_KEY,
+    EQUIPMENT_KEY,
+    ORIGINAL_KEY,
+    PIXEL_SIZE_KEY,
+    PIXEL_SIZE_KEYS,
+    PIXEL_SOURCE_KEY,
+    RECORD_KEY,
+)
 from backend.annotation.projects import UPLOAD_TIMEOUT_S
 from backend.errors import LabelStudioError
 from backend.microscope.calibration import Calibration
 from backend.microscope.scale import MAX_ANISOTROPY
 
-_MAY_BE_GONE = (PIXEL_SIZE_KEY, EQUIPMENT_KEY, "pixel_size_x_nm", "pixel_size_y_nm",
-                "pixel_size_source")  # fmt: skip
+_MAY_BE_GONE = (PIXEL_SIZE_KEY, *PIXEL_SIZE_KEYS, EQUIPMENT_KEY, DATABAR_KEY, PIXEL_SOURCE_KEY)
 
 
 @dataclass(frozen=True)
@@ -52,21 +59,19 @@ def task_columns(record: Json) -> Json:
         "detector": record["acquisition"]["detector"] or record["file"]["dataset"],
         EQUIPMENT_KEY: record["acquisition"]["instrument"],
         "import_flags": " ".join(record["flags"]),
+        DATABAR_KEY: record["databar_rows"] or None,
     }
     if told:
         scale = Calibration(**told)
         if scale.anisotropy <= MAX_ANISOTROPY:  # else one number for both would be wrong
             columns[PIXEL_SIZE_KEY] = scale.nm_per_px
-        columns |= {
-            "pixel_size_x_nm": scale.nm_per_px_x,
-            "pixel_size_y_nm": scale.nm_per_px_y,
-            "pixel_size_source": f"{scale.source}: {scale.detail}",
-        }
+        columns |= dict(zip(PIXEL_SIZE_KEYS, (scale.nm_per_px_x, scale.nm_per_px_y), strict=True))
+        columns[PIXEL_SOURCE_KEY] = f"{scale.source}: {scale.detail}"
     return {key: value for key, value in columns.items() if value not in ("", None)}
 
 
 class ImportedTasks:
-    """The tasks of one project that were imported, by the name of their record."""
+    """The tasks of one project that were imported, found again under whatever file name."""
 
     def __init__(self, client: LabelStudioClient, project_id: int, image_key: str) -> None:
         """Read which images the project holds already.
@@ -89,7 +94,7 @@ class ImportedTasks:
         Args:
             record: Of the image, as `prepare_import` makes it.
         """
-        task, data = self._known.get(record["name"], (0, {}))
+        task, data = self._find(record)
         if not task or data.get("picture_sha256") == record["picture"]["sha256"]:
             return ""
         return (  # which may be annotated already
@@ -110,8 +115,9 @@ class ImportedTasks:
         if objection := self.objection(record):
             raise LabelStudioError(objection)
         name, columns = str(record["name"]), task_columns(record)
-        if name in self._known:
-            return self._update(*self._known[name], columns)
+        task, known = self._find(record)
+        if task:
+            return self._update(task, known, columns)
         address = self._upload(f"{name}.png", picture)
         data = {self._image_key: address, **columns}
         with errors_as_sentences(self._client.url):
@@ -119,12 +125,28 @@ class ImportedTasks:
         self._known[name] = (int(created.id), data)
         return ImportedTask(int(created.id), "new")
 
+    def _find(self, record: Json) -> tuple[int, Mapping[str, Any]]:
+        """The task of an image and its data; 0 if it has none.
+
+        The file may have been renamed since: then the end of the record's name, which is the
+        image's id, and the pixels are the same.
+        """
+        name = str(record["name"])
+        if name in self._known:
+            return self._known[name]
+        pixels = {record["picture"]["sha256"], record["original"]["sha256"]}
+        for known, (task, data) in self._known.items():
+            same_id = known.rpartition("-")[2] == name.rpartition("-")[2]
+            if same_id and pixels & {data.get("picture_sha256"), data.get(ORIGINAL_KEY)}:
+                return task, data
+        return 0, {}
+
     def _update(self, task: int, data: Mapping[str, Any], columns: Json) -> ImportedTask:
         gone = {key: None for key in _MAY_BE_GONE if key not in columns and data.get(key)}
         changed = {key: value for key, value in columns.items() if data.get(key) != value}
         if not (changed or gone):
             return ImportedTask(task, "kept")
-        self._client.show_in_task(task, {**changed, **gone})
+        self._client.change_data(task, {**changed, **gone})
         return ImportedTask(task, "updated")
 
     def _upload(self, name: str, content: bytes) -> str:

@@ -34,7 +34,10 @@ MATERIAL_HOTKEYS = "123456789acdfgijlnqstxyz"
 """Free in Label Studio 1.23: its tools own b e h k m o p r v w, the guide's prompt owns u."""
 
 _MIN_MATERIALS = 2
-_MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 1_000_000
+MAX_DEPTH = 64
+"""Of tags in tags; Label Studio's own examples have less than ten."""
+_SHOWN = 5  # labels named in a complaint
 _TAGS = {
     IMAGE: "Image",
     SCRIBBLE: "BrushLabels",
@@ -141,19 +144,31 @@ def material_colors(count: int) -> tuple[str, ...]:
 
 
 def _parse_xml(xml: str) -> etree._Element:
-    if len(xml) > _MAX_CHARACTERS:
+    if len(xml) > MAX_CHARACTERS:
         raise InvalidLabelConfigError(
-            f"the labeling config has {len(xml)} characters, at most {_MAX_CHARACTERS} are read"
+            f"the labeling config has {len(xml)} characters, at most {MAX_CHARACTERS} are read"
         )
     if "<!doctype" in xml.lower():  # entities, bombs and outside files all need one
         raise InvalidLabelConfigError(f"the labeling config declares a document type: {_ADVICE}")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, encoding="utf-8")
     try:
-        return etree.fromstring(xml.encode("utf-8", errors="replace"), parser)
+        root = etree.fromstring(xml.encode("utf-8", errors="replace"), parser)
     except etree.XMLSyntaxError as error:
         raise InvalidLabelConfigError(
             f"the labeling config is not XML ({error}): {_ADVICE}"
         ) from error
+    _check_depth(root)
+    return root
+
+
+def _check_depth(root: etree._Element) -> None:
+    level = [root]
+    for _ in range(MAX_DEPTH):
+        level = [child for tag in level for child in tag]
+    if level:
+        raise InvalidLabelConfigError(
+            f"the labeling config has tags nested more than {MAX_DEPTH} deep: {_ADVICE}"
+        )
 
 
 def _named_tags(root: etree._Element) -> dict[str, etree._Element]:
@@ -210,7 +225,8 @@ def _is_variable(value: str) -> bool:
 def _different_materials(scribble: Sequence[str], seg: Sequence[str]) -> Iterator[str]:
     only_one = sorted(set(scribble) ^ set(seg))
     if only_one:
-        yield f"has {', '.join(map(repr, only_one))} in only one of scribble and seg"
+        shown = ", ".join(map(repr, only_one[:_SHOWN])) + ", ..." * (len(only_one) > _SHOWN)
+        yield f"has {shown} in only one of scribble and seg"
 
 
 def _check_materials(materials: Sequence[str]) -> None:

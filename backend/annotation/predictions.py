@@ -12,7 +12,7 @@ from skimage.measure import label as connected_components
 from backend.annotation.label_config import IMAGE, SEG, UNCERTAIN, UNCERTAIN_LABEL, LabelConfig
 from backend.annotation.rle import encode_mask
 from backend.annotation.tasks import BRUSH, Json, SentRegion
-from backend.arrays import UNLABELED, LabelMap, Probabilities
+from backend.arrays import UNLABELED, LabelMap
 from backend.learning.spots import Spot
 
 RECTANGLE = "rectanglelabels"
@@ -25,7 +25,7 @@ def to_results(
     spots: Sequence[Spot],
     config: LabelConfig,
     *,
-    probabilities: Probabilities | None = None,
+    scores: Sequence[float] = (),
     notes: Sequence[str] = (),
 ) -> list[Json]:
     """Write a prediction as Label Studio's results.
@@ -34,7 +34,7 @@ def to_results(
         label_map: Class per pixel; `UNLABELED` pixels belong to no mask. Shape (H, W).
         spots: Where to scribble next, most uncertain first.
         config: Names the materials.
-        probabilities: Gives each mask its mean confidence as score. Shape (C, H, W).
+        scores: Mean confidence by class, which its mask shows; none are shown without.
         notes: Sentences that the annotator should read, written at the first box, or at the first
             mask if there is no box.
 
@@ -44,7 +44,7 @@ def to_results(
     """
     shown = smooth_for_display(label_map)
     masks = [
-        _mask_result(shown, index, config.materials[index], probabilities)
+        _mask_result(shown, index, config.materials[index], scores)
         for index in np.unique(shown[shown != UNLABELED]).tolist()
     ]
     boxes = [_box_result(spot, rank, label_map.shape) for rank, spot in enumerate(spots, start=1)]
@@ -110,14 +110,11 @@ def _majority(label_map: LabelMap) -> LabelMap:
     return winner
 
 
-def _mask_result(
-    shown: LabelMap, index: int, material: str, probabilities: Probabilities | None
-) -> Json:
-    mask = shown == index
-    value = {"format": "rle", "rle": encode_mask(mask), "brushlabels": [material]}
+def _mask_result(shown: LabelMap, index: int, material: str, scores: Sequence[float]) -> Json:
+    value = {"format": "rle", "rle": encode_mask(shown == index), "brushlabels": [material]}
     result = _result(SEG, BRUSH, value, shown.shape)
-    if probabilities is not None:
-        result["score"] = round(float(probabilities[index][mask].mean()), 4)
+    if scores:
+        result["score"] = round(scores[index], 4)
     return result
 
 

@@ -18,6 +18,7 @@ from backend.annotation.client import (
     errors_as_sentences,
     refusal,
 )
+from backend.annotation.webhook_secret import HEADER, webhook_secret
 
 BACKEND_TITLE = "TEM guide"
 PREDICT_TIMEOUT_S = 100.0
@@ -34,8 +35,13 @@ class BackendAddress:
 
     @property
     def authorization(self) -> str:
-        """Value of the `Authorization` header, for the calls that Label Studio does not sign."""
+        """Value of the `Authorization` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    @property
+    def webhook_headers(self) -> dict[str, str]:
+        """What Label Studio must send with a webhook; every user of it may read them."""
+        return {HEADER: webhook_secret(self.user, self.password)} if self.user else {}
 
 
 def ensure_project(client: LabelStudioClient, title: str, label_config: str) -> tuple[int, bool]:
@@ -87,8 +93,8 @@ def connect_backend(client: LabelStudioClient, project_id: int, backend: Backend
     """Connect the backend as the project's interactive one, in place of an earlier connection.
 
     Label Studio asks the backend's `/health` and `/setup` at once, so it must be running; when it
-    refuses, the earlier connection stays. The webhook Label Studio makes by itself is not signed:
-    the headers are added here.
+    refuses, the earlier connection stays. The webhook that Label Studio makes by itself does not
+    carry the password of the connection: see `set_webhook_headers`.
     """
     with errors_as_sentences(client.url):
         connected = client.sdk.ml.list(project=project_id)
@@ -107,20 +113,21 @@ def connect_backend(client: LabelStudioClient, project_id: int, backend: Backend
                 _delete_webhook(client, project_id, str(connection.url))
     if earlier:
         _ask_for_predictions(client, project_id)
-    if backend.user:
-        set_webhook_headers(client, project_id, backend)
+    set_webhook_headers(client, project_id, backend)
 
 
 def set_webhook_headers(
     client: LabelStudioClient, project_id: int, backend: BackendAddress
 ) -> None:
-    """Let Label Studio sign the webhook calls of this project to `backend`."""
+    """Let the webhooks of this project to `backend` carry its secret, and nothing else.
+
+    Every user of Label Studio may read the headers, so the password must not be among them.
+    """
+    headers = backend.webhook_headers
     with errors_as_sentences(client.url):
         for webhook in client.sdk.webhooks.list(project=str(project_id)):
-            if webhook.url == _webhook_url(backend.url):
-                client.sdk.webhooks.update(
-                    webhook.id, url=webhook.url, headers={"Authorization": backend.authorization}
-                )
+            if webhook.url == _webhook_url(backend.url) and (webhook.headers or {}) != headers:
+                client.sdk.webhooks.update(webhook.id, url=webhook.url, headers=headers)
 
 
 def _ask_for_predictions(client: LabelStudioClient, project_id: int) -> None:

@@ -18,12 +18,18 @@ from backend.errors import InvalidTaskError
 
 MAX_PIXELS = 2**26
 """8192 x 8192: a larger mask is refused before anything is allocated."""
+MAX_BYTES = 2_000_000
+"""A longer stream is refused unread. A noisy mask of 2048 x 2048 takes 80,000, one of this length
+and a decoder that works on it 200 MB."""
 
 _CHANNELS = 4
 _VALUE_BITS = 8
 _HEADER_BITS = 32 + 5 + 4 * 4
+_HEADER_BYTES = 7
 _RUN_SIZES = np.array([3, 4, 8, 16])  # bits of a run, shortest that fits
 _MAX_RUN = 2**16
+_MOST_BITS_A_VALUE = 3 + 16 + _VALUE_BITS  # a chunk of one value, its run written in 16 bits
+_PADDING_BYTES = 16  # more than any encoder leaves behind its last chunk
 
 
 def encode_mask(mask: Mask) -> list[int]:
@@ -69,8 +75,9 @@ def decode_mask(rle: Sequence[int], shape: tuple[int, int]) -> NDArray[np.uint8]
     height, width = shape
     if min(shape) < 1 or height * width > MAX_PIXELS:
         raise InvalidTaskError(f"a mask of {height} x {width} pixels is not decoded")
+    _check_length(rle, height * width * _CHANNELS)
+    run_sizes = _check_header(_check_bytes(rle[:_HEADER_BYTES]), height * width * _CHANNELS)
     stream = _check_bytes(rle)
-    run_sizes = _check_header(stream, height * width * _CHANNELS)
     windows = _windows(stream)
     chunks = _walk(windows, run_sizes, height * width * _CHANNELS)
     return _alpha(windows, chunks).reshape(shape)
@@ -114,9 +121,18 @@ def _pack(chunks: NDArray[np.int64], bits: NDArray[np.int64], values: int) -> li
     return out[: -(-ends[-1] // 8)].tolist()
 
 
-def _check_bytes(rle: Sequence[int]) -> NDArray[np.uint8]:
-    if len(rle) * 8 < _HEADER_BITS:
+def _check_length(rle: Sequence[int], expected: int) -> None:
+    """Refuse what cannot be the stream of so many values, before it is copied."""
+    if len(rle) < _HEADER_BYTES:
         raise InvalidTaskError(f"a brush RLE of {len(rle)} bytes is cut short in its header")
+    needed = (_HEADER_BITS + expected * _MOST_BITS_A_VALUE) // 8 + _PADDING_BYTES
+    if len(rle) > min(needed, MAX_BYTES):
+        raise InvalidTaskError(
+            f"a brush RLE has {len(rle)} bytes, its image needs at most {min(needed, MAX_BYTES)}"
+        )
+
+
+def _check_bytes(rle: Sequence[int]) -> NDArray[np.uint8]:
     try:
         stream = np.asarray(rle)
     except (ValueError, OverflowError) as error:
@@ -130,7 +146,7 @@ def _check_bytes(rle: Sequence[int]) -> NDArray[np.uint8]:
 
 def _check_header(stream: NDArray[np.uint8], expected: int) -> list[int]:
     """Compare the header with the size that is expected; give the four run sizes in bits."""
-    header = int.from_bytes(stream[:7].tobytes(), "big") >> 3
+    header = int.from_bytes(stream.tobytes(), "big") >> 3
     values, value_bits = header >> 21, (header >> 16 & 31) + 1
     if values != expected:
         raise InvalidTaskError(

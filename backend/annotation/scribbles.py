@@ -14,7 +14,10 @@ from backend.annotation.rle import decode_mask
 from backend.annotation.tasks import BRUSH, Region, SentRegion, Touch
 from backend.arrays import UNLABELED, LabelMap, Mask
 from backend.errors import InvalidImageError, InvalidTaskError
-from backend.microscope.images import check_size
+from backend.microscope.images import MAX_PIXELS, check_size
+
+MAX_PAINTED_PX = 4_000_000_000
+"""Of all masks and strokes of an annotation, each counted by the box it fills: seconds of work."""
 
 _OPAQUE = 128  # the editor's rims are half transparent: from here on a pixel is painted
 _HALF_PX = 0.5  # the least radius; from the center of a pixel to its edge
@@ -37,7 +40,11 @@ def weak_labels(
 
     Returns:
         The weak labels in order, and a sentence about each scribble that was ignored.
+
+    Raises:
+        InvalidTaskError: There is so much of them that painting would take minutes.
     """
+    _check_work([region for region in regions if region.control == SCRIBBLE])
     controls_by_id = defaultdict(set)
     for region in regions:
         controls_by_id[region.id].add(region.control)
@@ -129,6 +136,27 @@ def stroke_mask(touch: Touch, shape: tuple[int, int]) -> Mask:
     return mask
 
 
+def _check_work(regions: Sequence[Region]) -> None:
+    """Raise if regions would keep the server painting for minutes."""
+    painted = sum(_work_px(region) for region in regions)
+    if painted > MAX_PAINTED_PX:
+        raise InvalidTaskError(
+            f"its masks and strokes paint {painted / 1e9:.1f} billion pixels, at most "
+            f"{MAX_PAINTED_PX / 1e9:g} are read: draw fewer, or thinner ones"
+        )
+
+
+def _work_px(region: Region) -> int:
+    """Pixels that are touched in painting a region; none if its image is too large for that."""
+    height, width = region.shape or (0, 0)
+    if height * width > MAX_PIXELS:
+        return 0
+    touches = [touch for touch in region.touches if len(touch.points_px)]
+    boxes = [_box(touch, (height, width)) for touch in touches]
+    strokes = sum(int(np.prod(high - low)) for low, high in boxes)
+    return strokes + bool(region.rle) * height * width
+
+
 def _why_not_weak(region: Region, config: LabelConfig, *, was_ours: bool) -> str | None:
     if was_ours:
         return "it repeats a region of the guide (press Esc before accepting suggestions)"
@@ -164,14 +192,20 @@ def _paint(mask: Mask, touch: Touch) -> None:
     """Paint or erase a stroke in its bounding box, so that a dot costs a dot."""
     if not len(touch.points_px):
         return
-    reach_px = max(touch.width_px / 2, _HALF_PX) + 1
-    low = np.clip(np.floor(touch.points_px.min(axis=0) - reach_px), 0, mask.shape).astype(int)
-    high = np.clip(np.ceil(touch.points_px.max(axis=0) + reach_px), 0, mask.shape).astype(int)
+    low, high = _box(touch, mask.shape)
     window = mask[low[0] : high[0], low[1] : high[1]]
     if window.size:
         moved = replace(touch, points_px=touch.points_px - low)
         height, width = window.shape
         window[stroke_mask(moved, (height, width))] = not touch.erases
+
+
+def _box(touch: Touch, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First row and column that a stroke may reach, and those behind the last. (2,) each."""
+    reach_px = max(touch.width_px / 2, _HALF_PX) + 1
+    low = np.clip(np.floor(touch.points_px.min(axis=0) - reach_px), 0, shape)
+    high = np.clip(np.ceil(touch.points_px.max(axis=0) + reach_px), 0, shape)
+    return low.astype(np.int64), high.astype(np.int64)
 
 
 def _add_spans(steps: NDArray[np.int32], segments: NDArray[np.float64], radius_px: float) -> None:

@@ -7,7 +7,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from backend.annotation.rle import MAX_BYTES
 from backend.errors import InvalidTaskError
+
+MAX_ANNOTATIONS = 1_000
+"""Drafts of one task, and annotations of it."""
 
 MAX_REGIONS = 2_000
 """Regions in one annotation."""
@@ -24,6 +28,8 @@ _MAX_WIDTH_PERCENT = 400.0
 
 _Percent = Annotated[float, Field(ge=-_MAX_PERCENT, le=_MAX_PERCENT, allow_inf_nan=False)]
 _Side = Annotated[int, Field(ge=1, le=_MAX_SIDE_PX)]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]  # as Label Studio's database and ours count
+_Annotations = Annotated[list[Any], Field(max_length=MAX_ANNOTATIONS)]
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -55,7 +61,7 @@ class ValueBody(_Strict):
     """What was drawn: strokes, a mask, a box or choices, and the labels it was given."""
 
     touches: list[TouchBody] = []
-    rle: list[int] | None = None
+    rle: Annotated[list[int], Field(max_length=MAX_BYTES)] | None = None
     choices: list[str] = []
     brushlabels: list[str] = []
     rectanglelabels: list[str] = []
@@ -104,20 +110,20 @@ class DraftBody(_Strict):
     """What an annotator has not submitted yet."""
 
     user: str | int | None = None
-    annotation: int | None = None
+    annotation: _Number | None = None
     updated_at: str = ""
     result: list[Any] | None  # null in Label Studio's database is an empty list
 
     @property
     def user_name(self) -> str | None:
         """Who draws it."""
-        return None if self.user is None else str(self.user)
+        return _name(self.user)
 
 
 class AnnotationBody(_Strict):
     """What an annotator has submitted."""
 
-    id: int
+    id: _Number
     completed_by: int | str | dict[str, Any] | None = None
     created_username: str | None = None
     updated_at: str = ""
@@ -131,16 +137,22 @@ class AnnotationBody(_Strict):
         who = self.completed_by
         if isinstance(who, dict):
             who = who.get("email") or who.get("id")
-        return None if who is None else str(who)
+        return _name(who)
+
+
+def _name(who: object) -> str | None:
+    """Name somebody in characters that can be stored: half of a surrogate pair cannot."""
+    return None if who is None else str(who).encode(errors="replace").decode()
 
 
 class TaskBody(_Strict):
     """An image to label."""
 
-    id: int
+    id: _Number
+    project: _Number = 0
     data: dict[str, Any]
-    drafts: list[Any] = []
-    annotations: list[Any] = []
+    drafts: _Annotations = []
+    annotations: _Annotations = []
 
 
 def check_body(model: type[_Body], body: object, where: str) -> _Body:

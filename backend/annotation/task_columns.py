@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from backend.annotation.tasks import Json
 
 State = Literal["new", "scribbled", "finished", "exported"]
+STATES: tuple[State, ...] = get_args(State)
 
 _PREFIX = "guide_"  # keeps ours apart from what the project's own data may be called
 
@@ -57,13 +59,50 @@ def state_column(state: State) -> Json:
     return {f"{_PREFIX}state": state}
 
 
+def columns_of(body: Json) -> TaskColumns:
+    """Read the columns of a task of Label Studio; what is missing or was spoiled counts as nothing.
+
+    Example:
+        >>> columns_of({"data": {"guide_state": "finished", "guide_turns": 3}}).turns
+        3
+    """
+    data = body.get("data") or {}
+    # somebody may have annotated it without the guide
+    untold: State = "scribbled" if body.get("total_annotations") else "new"
+    state = next((one for one in STATES if one == data.get(f"{_PREFIX}state")), untold)
+    uncertainty, turns, strokes = (_number(data.get(name)) for name in NUMBERS)
+    model = str(data.get(f"{_PREFIX}model") or "")
+    return TaskColumns(state, model, uncertainty, int(turns or 0), int(strokes or 0))
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, float | int) and math.isfinite(value) else None
+
+
 def is_finished(body: Json) -> bool:
     """Whether a task was finished by what its columns say; Label Studio's counter may lag."""
     state = (body.get("data") or {}).get(f"{_PREFIX}state")
     return state in ("finished", "exported")
 
 
+def state_if_unfinished(body: Json) -> State | None:
+    """What to show of a task none of whose annotations is finished; None if it is shown already.
+
+    Its columns call it finished if its annotation was deleted since, or its tick taken away.
+
+    Example:
+        >>> state_if_unfinished({"data": {"guide_state": "exported", "guide_strokes": 4}})
+        'scribbled'
+    """
+    if not is_finished(body):
+        return None
+    columns = columns_of(body)
+    is_touched = columns.turns or columns.strokes or body.get("total_annotations")
+    return "scribbled" if is_touched else "new"
+
+
 COLUMNS = tuple(_PREFIX + field.name for field in fields(TaskColumns))
 """Keys of a task's data that are ours."""
-NUMBERS = tuple(_PREFIX + name for name in ("uncertainty", "turns", "strokes"))
+UNCERTAINTY = f"{_PREFIX}uncertainty"
+NUMBERS = (UNCERTAINTY, f"{_PREFIX}turns", f"{_PREFIX}strokes")
 """Those that are ordered and filtered as numbers."""

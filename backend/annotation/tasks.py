@@ -114,6 +114,7 @@ class Task:
     drafts: tuple[Annotation, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    project: int = 0  # number in Label Studio
 
     def newest_scribbled(self, prompt_ids: Collection[str] = ()) -> Annotation | None:
         """Choose what to learn from.
@@ -155,6 +156,7 @@ def parse_task(body: Json, image_key: str) -> Task:
         drafts=tuple(_parse_draft(draft, where) for draft in task.drafts),
         annotations=tuple(_parse_submitted(entry, where) for entry in task.annotations),
         data=task.data,
+        project=task.project,
     )
 
 
