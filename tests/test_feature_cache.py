@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from backend.feature_cache import FeatureCache
 from backend.learning.pixel_classifier import cell_features
+from backend.state.feature_cache import FeatureCache
 
 
 def noise(seed=0, shape=(64, 64)):

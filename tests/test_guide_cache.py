@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backend.guide_cache import GuideCache
+from backend.state.guide_cache import GuideCache
 
 
 @dataclass
@@ -77,3 +77,12 @@ def test_closed_cache_lets_all_go(cache, left):
         cache.keep(key, SizedGuide(40))
     cache.close()
     assert left == ["a", "b"]
+
+
+def test_guide_of_a_finished_task_leaves(cache, left):
+    """What it learned is kept, and there is room for others; one that is not there is no matter."""
+    for key in "ab":
+        cache.keep(key, SizedGuide(40))
+    for key in "ac":
+        cache.release(key)
+    assert (keys_in(cache), left) == (["b"], ["a"])

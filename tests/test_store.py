@@ -1,8 +1,10 @@
 """What the store keeps comes back after a restart; a damaged file costs a warning, no stroke."""
 
 import logging
+import os
 import threading
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from PIL import Image
 from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import UNLABELED
 from backend.learning.spots import Spot
-from backend.store import GuideStore, SentRegions, StoredPrediction, state_key
+from backend.state.store import GuideStore, SentRegions, StoredPrediction, state_key
+from backend.state.turn_record import Turn
 
 SPOTS = (Spot(3, 4, 16, 16, 0.5, "Metal or Oxide, 48/47 %"), Spot(40, 0, 16, 16, 0.25, "Ä → β"))
 SCRIBBLES = np.full((33, 47), UNLABELED, np.uint8)
@@ -49,17 +52,21 @@ def prediction(spots=None):
     return StoredPrediction((SCRIBBLES == 0).astype(np.uint8), uncertainty, spots or SPOTS)
 
 
-@settings(deadline=None)  # each example makes two databases
-@given(label_maps)
-def test_scribbles_come_back(tmp_path_factory, scribbles):
-    """Any label map, to the pixel."""
+@pytest.fixture(scope="module")
+def two_stores(tmp_path_factory):
+    """Two stores of one folder, for all examples: making a database takes a while."""
     folder = tmp_path_factory.mktemp("store")
-    first = GuideStore(folder)
+    with closing(GuideStore(folder)) as first, closing(GuideStore(folder)) as second:
+        yield first, second
+
+
+@given(label_maps)
+@settings(deadline=None)  # disks are slow now and then
+def test_scribbles_come_back(two_stores, scribbles):
+    """Any label map, to the pixel."""
+    first, second = two_stores
     first.save_scribbles("7", scribbles)
-    first.close()
-    second = GuideStore(folder)
     np.testing.assert_array_equal(second.load_scribbles("7"), scribbles)
-    second.close()
 
 
 def test_prediction_comes_back(reopen):
@@ -185,10 +192,11 @@ def test_prediction_of_another_version_is_none(reopen, folder, caplog):
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
-def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, changes):
+@settings(deadline=None)
+def test_prediction_with_any_byte_changed_is_read_or_none(two_stores, changes):
     """Never an exception, which would keep the task from opening."""
     logging.disable()
-    store = GuideStore(tmp_path_factory.mktemp("store"))
+    store, _ = two_stores
     store.save_prediction("7", prediction())
     path = next(Path(store.guide_path("7")).parent.glob("*.npz"))
     content = bytearray(path.read_bytes())
@@ -196,7 +204,6 @@ def test_prediction_with_any_byte_changed_is_read_or_none(tmp_path_factory, chan
         content[position % len(content)] = value
     path.write_bytes(content)
     assert isinstance(store.load_prediction("7"), StoredPrediction | None)
-    store.close()
     logging.disable(logging.NOTSET)
 
 
@@ -242,6 +249,77 @@ def test_threads_share_stores(reopen):
         thread.join()
     ids = {f"{number}-{count}" for number in range(4) for count in range(10)}
     assert stores[0].sent(7, ids).keys() == ids
+
+
+NEWER = np.full((33, 47), UNLABELED, np.uint8)
+NEWER[3:6, 4:40] = 1
+EARLY, LATE = (datetime(2026, 11, 30, 19, 40, second, tzinfo=timezone.utc) for second in (1, 2))
+
+
+def test_strokes_that_label_studio_saved_later_stay(reopen):
+    """Whichever process comes last; the newest are handed back."""
+    first, second = reopen(), reopen()
+    assert (second.save_scribbles("7", NEWER, LATE) == NEWER).all()
+    assert (first.save_scribbles("7", SCRIBBLES, EARLY) == NEWER).all()
+    assert (first.load_scribbles("7") == NEWER).all()
+    assert (first.save_scribbles("7", SCRIBBLES, LATE) == SCRIBBLES).all()
+    assert (second.load_scribbles("7") == SCRIBBLES).all()
+
+
+class HeardGuide:
+    """As much of a guide as the store asks for."""
+
+    def __init__(self, turns_heard):
+        self.turns_heard = turns_heard
+
+    def save(self, path):
+        """Leave a trace."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(self.turns_heard))
+
+
+TURN = Turn(7, "2026-11-30T19:40:00+00:00", 2, 40, 0.25, "tem-guide-v0")
+
+
+def test_guide_that_missed_a_turn_is_not_saved(reopen):
+    """That of the process that answered last has heard of all."""
+    first, second = reopen(), reopen()
+    assert first.record_turn("7", TURN) == 1
+    first.save_guide("7", HeardGuide(1))
+    assert second.record_turn("7", TURN) == 2
+    assert [turn.task for turn in first.missed_turns("7", HeardGuide(1))] == [7]
+    first.save_guide("7", HeardGuide(1))
+    assert first.guide_path("7").read_text() == "1"
+    second.save_guide("7", HeardGuide(2))
+    first.save_guide("7", HeardGuide(1))
+    assert first.guide_path("7").read_text() == "2"
+
+
+def test_what_cannot_be_written_is_found_all_the_same(reopen, folder, caplog):
+    """An annotator is told and goes on; all is written when it can be."""
+    store = reopen()
+    folder.write_text("in the way")
+    assert (store.save_scribbles("7", SCRIBBLES) == SCRIBBLES).all()
+    store.save_prediction("7", prediction())
+    assert store.load_prediction("7").spots == SPOTS
+    assert "The backend's state folder cannot be written" in store.trouble
+    assert "task 7: its strokes cannot be written yet" in caplog.text
+    folder.unlink()
+    store.save_scribbles("8", SCRIBBLES)
+    assert store.trouble == ""
+    assert (reopen().load_scribbles("7") == SCRIBBLES).all()
+    assert reopen().load_prediction("7").spots == SPOTS
+
+
+def test_half_files_of_a_killed_process_are_deleted(reopen, folder):
+    """Unless they are so new that another process may be writing them."""
+    folder.mkdir(parents=True)
+    old, new = folder / "old.part", folder / "new.part"
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    reopen()
+    assert list(folder.iterdir()) == [new]
 
 
 def test_folder_that_cannot_be_made_is_told(tmp_path):

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class FeatureCache:
             logger.warning("the features of an image are not kept: %s", error)
 
     def _delete_oldest(self) -> None:
-        files = [(path.stat(), path) for path in self._folder.iterdir()]
+        files = [(path.stat(), path) for path in self._folder.glob("*.npz")]
         excess = sum(status.st_size for status, _ in files) - self._max_bytes
         for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if excess <= 0:
@@ -90,10 +91,11 @@ def _read(path: Path) -> CellFeatures | None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:  # verifies their checksum
             features: CellFeatures = arrays["features"]
-        os.utime(path)
     except FileNotFoundError:
         return None
     except UNREADABLE as error:
         logger.warning("%s is damaged and made anew: %s: %s", path, type(error).__name__, error)
         return None
+    with suppress(OSError):  # the folder is read-only, or another process has deleted the file
+        os.utime(path)
     return features

@@ -1,7 +1,11 @@
-"""What must survive a restart: strokes, predictions and weights by task, and what was sent.
+"""What must survive a restart: strokes, predictions and weights by task, and the record of turns.
 
-A folder a task, its files written aside and renamed; beside them one SQLite database of the regions
-sent to Label Studio, which tell a stroke from a mask that came back.
+A folder a task, its files written aside and renamed; beside them one SQLite database. What cannot
+be written waits in memory, the log and `trouble` say so, and whoever asks gets an answer meanwhile.
+
+Several processes may share the folder. Of the strokes on an image those that Label Studio saved
+last stay. A guide that has not heard of a turn of another process is told of it before it answers,
+and never replaces the file of one that has.
 """
 
 from __future__ import annotations
@@ -11,27 +15,32 @@ import io
 import json
 import logging
 import sqlite3
-import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 from sqlite_utils import Database
 
 from backend.annotation.tasks import SentRegion, Task
 from backend.arrays import LabelMap, UncertaintyMap
-from backend.files import UNREADABLE, write_atomically
+from backend.files import UNREADABLE, delete_leftovers, locked
 from backend.learning.spots import Spot
+from backend.state.label_pngs import LONG_AGO, from_png, moment_of, to_png
+from backend.state.state_database import STATE, StateDatabase
+from backend.state.turn_record import Evidence, Turn, TurnRecord
+from backend.state.waiting_files import WaitingFiles
+
+if TYPE_CHECKING:
+    from backend.learning.guide import (
+        Guide,
+    )  # brings PyTorch, which programs that export do without
 
 logger = logging.getLogger(__name__)
-
-STATE = "state.db"
-_TURN_COLUMNS = {"key": str, "task": int, "at": str, "strokes": int, "drawn_px": int,
-                 "uncertainty": float, "model": str}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,23 +54,13 @@ class StoredPrediction:
     """The shared model that had a part in it, if one had."""
     notes: tuple[str, ...] = ()
     """Where the CDs stand, in sentences."""
+    scores: tuple[float, ...] = ()
+    """How sure each class is of its own pixels, 0 to 1."""
 
     @property
     def score(self) -> float:
         """Confidence of the whole prediction, 1 - mean uncertainty, 0 to 1."""
         return 1 - float(self.uncertainty.mean())
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What was drawn by an answer, and what the answer was."""
-
-    task: int
-    at: str  # date and time, ISO 8601
-    strokes: int  # regions of the scribble brush
-    drawn_px: int
-    uncertainty: float  # mean of the image, 0 to 1
-    model: str  # version
 
 
 def state_key(label_studio_url: str, task: Task, materials: Sequence[str]) -> str:
@@ -86,34 +85,66 @@ class GuideStore:
 
         Raises:
             OSError: It cannot be written.
+            ValueError: Its database is damaged, or comes from a newer version.
         """
         self._tasks = folder / "tasks"
         self._tasks.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(folder / STATE, check_same_thread=False, timeout=10)
-        self._database = Database(connection)
-        self._database.enable_wal()
-        self._lock = threading.Lock()  # one connection, several request threads
-        columns = {"id": str, "task": int, "control": str, "label": str, "answer": str}
-        self._sent = self._database.table("sent_regions")
-        self._sent.create(columns, pk="id", if_not_exists=True)
-        self._sent.create_index(["task"], if_not_exists=True)
-        self._turns = self._database.table("turns")
-        self._turns.create(_TURN_COLUMNS, if_not_exists=True)
-        self._turns.create_index(["key"], if_not_exists=True)
+        delete_leftovers(folder)
+        self._database = StateDatabase(folder)
+        self._files = WaitingFiles()
+        self.record = TurnRecord(self._database)
+        self._why = ""
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
+    @property
+    def trouble(self) -> str:
+        """What an annotator should know while something cannot be written; "" when all is well."""
+        return self._why if self._files.waits or self._database.waits else ""
+
+    def alone(self, key: str) -> AbstractContextManager[None]:
+        """Keep other threads and processes from answering for a task."""
+        return locked(self._tasks / key / "guide.lock")
+
     def guide_path(self, key: str) -> Path:
         """Where the guide of a task keeps its answers and its network."""
         return self._tasks / key / "guide.safetensors"
 
-    def save_scribbles(self, key: str, scribbles: LabelMap) -> None:
-        """Keep all strokes on an image, as a PNG with 255 where nobody drew."""
-        buffer = io.BytesIO()
-        Image.fromarray(scribbles).save(buffer, "PNG")
-        write_atomically(self._tasks / key / "scribbles.png", buffer.getvalue())
+    def save_guide(self, key: str, guide: Guide) -> None:
+        """Put on disk what a guide has learned, unless another process has answered since.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self.missed_turns(key, guide):
+            guide.save(self.guide_path(key))
+
+    def missed_turns(self, key: str, guide: Guide) -> list[Turn]:
+        """The turns of a task that its guide has not heard of."""
+        return self.turns(key)[guide.turns_heard :]
+
+    def save_scribbles(
+        self, key: str, scribbles: LabelMap, moment: datetime = LONG_AGO
+    ) -> LabelMap:
+        """Keep all strokes on an image, as a PNG with 255 where nobody drew.
+
+        Args:
+            key: Of the task.
+            scribbles: Shape (H, W).
+            moment: When Label Studio saved them: what it saved later stays where it is.
+
+        Returns:
+            The newest strokes.
+        """
+        path = self._tasks / key / "scribbles.png"
+        with self._trying("strokes", key):
+            self._files.write(
+                path, to_png(scribbles, moment), lambda there: moment_of(there) <= moment
+            )
+        newest = self.load_scribbles(key)
+        return scribbles if newest is None else newest
 
     def load_scribbles(self, key: str) -> LabelMap | None:
         """Return the strokes of a task as last saved, shape (H, W); None if there are none.
@@ -122,13 +153,14 @@ class GuideStore:
         """
         path = self._tasks / key / "scribbles.png"
         try:
-            return _decode_scribbles(path.read_bytes())
+            return from_png(self._files.read(path))
         except FileNotFoundError:
             return None
         except ValueError as error:
             aside = path.with_name(f"{path.name}.damaged")
-            path.replace(aside)
             logger.warning("%s: its strokes are damaged, see %s: %s", key, aside, error)
+            with self._trying("damaged strokes", key):
+                path.replace(aside)
             return None
 
     def save_prediction(self, key: str, prediction: StoredPrediction) -> None:
@@ -142,41 +174,59 @@ class GuideStore:
             spots=np.array(json.dumps(spots)),
             model=np.array(prediction.model),
             notes=np.array(json.dumps(prediction.notes)),
+            scores=np.array(prediction.scores, np.float64),
         )
-        write_atomically(self._tasks / key / "prediction.npz", buffer.getvalue())
+        with self._trying("prediction", key):
+            self._files.write(self._tasks / key / "prediction.npz", buffer.getvalue())
 
     def load_prediction(self, key: str) -> StoredPrediction | None:
         """Return the latest prediction of a task; None if there is none, or a damaged one."""
         path = self._tasks / key / "prediction.npz"
         try:
-            return _decode_prediction(path.read_bytes())
+            return _decode_prediction(self._files.read(path))
         except FileNotFoundError:
             return None
         except ValueError as error:
             logger.warning("%s: %s is damaged and ignored: %s", key, path, error)
             return None
 
-    def record_turn(self, key: str, turn: Turn) -> int:
+    def forget_prediction(self, key: str) -> None:
+        """Drop the latest prediction of a task: then it has none."""
+        with self._trying("withdrawn prediction", key):
+            self._files.delete(self._tasks / key / "prediction.npz")
+
+    def record_turn(self, key: str, turn: Turn, evidence: Evidence | None = None) -> int:
         """Add a turn to the record, which only grows; return how many there are of this task."""
-        with self._lock:
-            self._turns.insert({"key": key, **asdict(turn)})
-            return self._turns.count_where("key = ?", [key])
+        with self._trying("turn", key):
+            self.record.add(key, turn, evidence)
+        return len(self.turns(key))
 
     def turns(self, key: str) -> list[Turn]:
         """The turns of a task in their order."""
-        with self._lock:
-            rows = list(self._turns.rows_where("key = ?", [key], order_by="rowid"))
-        return [Turn(**{name: row[name] for name in Turn.__annotations__}) for row in rows]
+        return self.record.turns(key)
 
     def remember_sent(self, task_id: int, regions: Sequence[SentRegion]) -> None:
         """Remember the regions of an answer."""
-        with self._lock:
-            self._sent.insert_all([{**asdict(region), "task": task_id} for region in regions])
+        rows = [{**asdict(region), "task": task_id} for region in regions]
+        with self._trying("answer", str(task_id)):
+            self._database.add({"sent_regions": rows})
 
     def sent(self, task_id: int, ids: Collection[str]) -> dict[str, SentRegion]:
         """Return those of the regions `ids` that we have sent for this task, by id."""
-        with self._lock:
-            return _by_id(self._sent.rows_where("task = ?", [task_id]), ids)
+        return _by_id(self._database.find("sent_regions", "task", task_id), ids)
+
+    @contextmanager
+    def _trying(self, what: str, key: str) -> Iterator[None]:
+        """Go on when something cannot be written: it waits in memory until it can be."""
+        try:
+            yield
+        except OSError as error:
+            why = error.strerror or error
+            self._why = (
+                f"The backend's state folder cannot be written ({why}): go on, your strokes are in "
+                "Label Studio, and tell who runs the backend."
+            )
+            logger.error("task %s: its %s cannot be written yet: %s", key, what, error)  # noqa: TRY400 - a full disk is no bug
 
 
 class SentRegions:
@@ -220,18 +270,6 @@ def _by_id(rows: Iterable[Mapping[str, Any]], ids: Collection[str]) -> dict[str,
     }
 
 
-def _decode_scribbles(content: bytes) -> LabelMap:
-    """Decode a PNG of strokes; raise a ValueError if it is none."""
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
-            scribbles = np.array(file)
-    except (OSError, SyntaxError) as error:  # the latter is Pillow's, for a broken PNG
-        raise ValueError(str(error)) from error
-    if scribbles.ndim != 2 or scribbles.dtype != np.uint8:  # noqa: PLR2004 - rows, columns
-        raise ValueError(f"it holds {scribbles.dtype} of shape {scribbles.shape}, no label map")
-    return scribbles
-
-
 def _decode_prediction(content: bytes) -> StoredPrediction:
     """Decode the arrays of a prediction; raise a ValueError if they are none."""
     try:
@@ -242,6 +280,7 @@ def _decode_prediction(content: bytes) -> StoredPrediction:
                 tuple(Spot(**spot) for spot in json.loads(str(arrays["spots"]))),
                 str(arrays["model"]) if "model" in arrays else "",
                 tuple(json.loads(str(arrays["notes"]))) if "notes" in arrays else (),
+                tuple(arrays["scores"].tolist()) if "scores" in arrays else (),
             )
     except UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -26,6 +26,10 @@ class GuideCache:
         self._let_go = let_go
         self._guides: OrderedDict[str, Guide] = OrderedDict()  # the one used last is at the end
 
+    def __len__(self) -> int:
+        """How many guides are in memory."""
+        return len(self._guides)
+
     def get(self, key: str) -> Guide | None:
         """Return the guide of a task, if it is in memory."""
         if key in self._guides:
@@ -38,6 +42,20 @@ class GuideCache:
         self._guides.move_to_end(key)
         while len(self._guides) > 1 and self._nbytes > self._max_bytes:
             self._let_go(*self._guides.popitem(last=False))
+
+    def drop(self, key: str) -> None:
+        """Forget a guide, and what it has learned."""
+        self._guides.pop(key, None)
+
+    def release(self, key: str) -> None:
+        """Let the guide of a task go, if it is in memory: nobody is about to ask it."""
+        guide = self._guides.pop(key, None)
+        if guide is not None:
+            self._let_go(key, guide)
+
+    def items(self) -> list[tuple[str, Guide]]:
+        """All guides with their tasks."""
+        return list(self._guides.items())
 
     def close(self) -> None:
         """Let all guides go."""
