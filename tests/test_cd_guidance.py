@@ -1,7 +1,5 @@
 """Boxes ranked by CDs, and the report of the CDs, as Label Studio gets them."""
 
-import json
-
 import numpy as np
 import pytest
 from label_studio_stand_in import LabelStudioStandIn, draft, png, prompt, stroke
@@ -11,9 +9,9 @@ from test_server import SMALL_GUIDE, wait_until
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
-from backend.cd_guidance import LATE
-from backend.service import GuideService
+from backend.serving.service import GuideService
 from backend.settings import Settings
+from backend.work.cd_guidance import LATE
 
 SIDE_PX = 128
 MATERIALS = ("Si", "Oxide", "Metal")
@@ -63,17 +61,9 @@ STROKES = (
 
 @pytest.fixture
 def label_studio(loopback):
-    """A Label Studio with one image of a gate; what its tasks' data becomes is kept."""
+    """A Label Studio with one image of a gate."""
     stand_in = LabelStudioStandIn(loopback)
     loopback.answer("GET", "/data/upload/1/a.png", Answer(png(gate_picture())))
-    shown = stand_in.task()["data"]
-
-    def patch(request):
-        shown.update(json.loads(request.body or "{}").get("data", {}))
-        return Answer({"id": 7, "project": 1, "data": shown})
-
-    loopback.routes["PATCH", "/api/tasks/7/"] = patch
-    stand_in.shown = shown
     return stand_in
 
 
@@ -133,9 +123,9 @@ def test_boxes_come_ranked_by_cds_and_the_report_is_there(start, drawn_task, lab
     assert "not within 0.001" in told["width at 0.5 of gate 0"]
     assert " nm, within 5" in told["height of gate 0"]
     assert others[-1][0].split(": ", 1)[1].startswith("check: is the edge of gate 0 right here?")
-    wait_until(lambda: "guide_cds" in label_studio.shown)
-    assert label_studio.shown["guide_cds"] == f"{len(steady)}/2"
-    assert told["height of gate 0"] in label_studio.shown["guide_cd_report"]
+    wait_until(lambda: "guide_cd_report" in label_studio.shown[7])  # the last column
+    assert label_studio.shown[7]["guide_cds"] == f"{len(steady)}/2"
+    assert told["height of gate 0"] in label_studio.shown[7]["guide_cd_report"]
 
 
 def test_report_is_kept(start, drawn_task, label_studio):
@@ -179,8 +169,8 @@ def test_without_a_recipe_nothing_is_said(start, drawn_task, label_studio):
     """Boxes by doubt, as ever."""
     boxes = boxes_of(start(cd_recipe=None).predict([drawn_task()], LABEL_CONFIG, ASK))
     assert all(len(box) == 1 for box in boxes)
-    wait_until(lambda: "guide_state" in label_studio.shown)
-    assert "guide_cds" not in label_studio.shown
+    wait_until(lambda: "guide_strokes" in label_studio.shown[7])
+    assert "guide_cds" not in label_studio.shown[7]
 
 
 def test_report_that_takes_too_long_comes_later(start, drawn_task, label_studio):
@@ -189,7 +179,7 @@ def test_report_that_takes_too_long_comes_later(start, drawn_task, label_studio)
     boxes = boxes_of(running.predict([drawn_task(pixel_size_nm=0.5)], LABEL_CONFIG, ASK))
     assert boxes[0][1] == LATE
     assert not any("moves" in box[0] for box in boxes)
-    wait_until(lambda: label_studio.shown.get("guide_cds", "not yet") != "not yet")
+    wait_until(lambda: label_studio.shown[7].get("guide_cds", "not yet") != "not yet")
     opened = boxes_of(running.predict([label_studio.task()], LABEL_CONFIG, None))
     assert opened[0][1].startswith("CDs within tolerance:")
 

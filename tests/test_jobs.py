@@ -1,11 +1,14 @@
 """One worker: the newest request for a key wins, the order is kept, and nothing stops it."""
 
 import threading
+import time
 from concurrent.futures import CancelledError
+from contextvars import Context, ContextVar
 
 import pytest
 
-from backend.jobs import LatestOnly, NewestRequests
+from backend.errors import QueueFullError
+from backend.work.jobs import MAX_WAITING, LatestOnly, NewestRequests, Waiting
 
 
 @pytest.fixture
@@ -193,11 +196,72 @@ def test_closing_cancels_idle_jobs(free_jobs):
     assert idle.cancelled()
 
 
+def test_what_waits_and_what_runs_is_told(jobs):
+    """For the status page."""
+    jobs.submit(("ask", 7), int)
+    jobs.submit(("train", "7-abc"), int, when_idle=True)
+    jobs.submit("open", int, when_idle=True)
+    assert (jobs.waiting, jobs.running) == (Waiting(asked=1, idle=2), ("first",))
+
+
+def test_nothing_runs_when_all_is_done(free_jobs):
+    """A job that failed runs no longer."""
+    told = free_jobs.submit(("ask", 7), lambda: free_jobs.running).result(10)
+    free_jobs.submit("bad", refuse).exception(10)
+    free_jobs.submit("last", int).result(10)
+    free_jobs.close()
+    assert (told, free_jobs.running, free_jobs.waiting) == (("ask 7",), (), Waiting(0, 0))
+
+
+@pytest.mark.parametrize("when_idle", [False, True])
+def test_endless_requests_do_not_fill_the_memory(jobs, when_idle):
+    """A job more than the limit is refused with a sentence; what waits stays, and is renewed."""
+    for number in range(MAX_WAITING):
+        jobs.submit(number, int, when_idle=when_idle)
+    with pytest.raises(QueueFullError, match="10000 jobs wait already"):
+        jobs.submit("one more", int, when_idle=when_idle)
+    renewed = jobs.submit(3, lambda: "new", when_idle=when_idle)
+    run_all(jobs)
+    assert renewed.result(timeout=0) == "new"
+    jobs.submit("one more", int, when_idle=when_idle)
+
+
 def test_request_knows_when_it_is_no_longer_the_newest():
     """For its own key."""
     requests = NewestRequests()
     first, other = requests.enter("a"), requests.enter("b")
-    assert first()
-    assert other()
+    assert requests.is_newest("a", first)
+    assert requests.is_newest("b", other)
     second = requests.enter("a")
-    assert (first(), second(), other()) == (False, True, True)
+    newest = [requests.is_newest("a", number) for number in (first, second)]
+    assert (newest, requests.is_newest("b", other)) == ([False, True], True)
+
+
+def test_numbers_of_requests_do_not_fill_the_memory():
+    """Of as many tasks as may wait; of one asked for long ago no request waits."""
+    requests = NewestRequests()
+    first, *_, last = (requests.enter(f"task {n}") for n in range(MAX_WAITING + 5))
+    kept = [requests.is_newest("task 0", first), requests.is_newest(f"task {last}", last - 1)]
+    assert (kept, len(requests._newest)) == ([True, False], MAX_WAITING)
+
+
+def test_longest_wait_is_told(jobs):
+    """Of the jobs that somebody waits for; one for idle moments may wait for hours."""
+    jobs.submit("idle", int, when_idle=True)
+    assert jobs.waiting.oldest_s == 0
+    jobs.submit("first asked", int)
+    time.sleep(0.05)
+    jobs.submit("asked later", int)
+    assert 0.05 <= jobs.waiting.oldest_s < 5
+
+
+def test_job_runs_in_the_context_it_was_handed_in(jobs):
+    """So its log lines, and those of whoever is told of its end, name the same task."""
+    task = ContextVar("task", default=0)
+    task.set(7)
+    told = []
+    done = jobs.submit("a", task.get)
+    done.add_done_callback(lambda _: told.append(task.get()))
+    task.set(8)
+    Context().run(run_all, jobs)
+    assert (done.result(), told) == (7, [7])

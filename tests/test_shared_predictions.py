@@ -1,5 +1,6 @@
 """The shared model in Label Studio: untouched tasks get its predictions, others keep theirs."""
 
+import threading
 import time
 
 import numpy as np
@@ -11,6 +12,7 @@ from label_studio_stand_in import (
     draft,
     prompt,
     stroke,
+    submitted,
     two_halves,
 )
 from loopback import Answer
@@ -21,8 +23,9 @@ from backend.annotation.client import LabelStudioClient
 from backend.annotation.task_columns import state_column
 from backend.learning import networks
 from backend.learning.registry import Registry
-from backend.service import GuideService
+from backend.serving.service import GuideService
 from backend.settings import Settings
+from backend.work.handover import Job
 from tests.test_registry import CARD
 
 SMALL = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=128))
@@ -41,7 +44,6 @@ def label_studio(loopback):
     """A Label Studio with one task, which lists it and takes changes."""
     stand_in = LabelStudioStandIn(loopback)
     stand_in.tasks[7] = {**stand_in.task(), "total_annotations": 0}
-    loopback.answer("PATCH", "/api/tasks/7/", Answer(stand_in.task()))
     project = {"id": 1, "label_config": LABEL_CONFIG}
     loopback.answer("PATCH", "/api/projects/1/", Answer(project))
     return stand_in
@@ -85,13 +87,6 @@ def wait_until(condition, timeout_s=60):
         time.sleep(0.02)
 
 
-def columns_of(label_studio):
-    """What was written into the data of the task, the newest last."""
-    patched = [r for r in label_studio.server.requests if r.method == "PATCH"]
-    bodies = [r.json() for r in patched if r.path == "/api/tasks/7/"]
-    return [body["data"] for body in bodies if "data" in body]
-
-
 def publish_other(registry):
     """Publish a model of other materials."""
     torch.manual_seed(0)
@@ -123,9 +118,8 @@ def test_opened_task_is_segmented_without_a_stroke(service, label_studio):
     assert masks == {"Si", "Oxide"}
     assert answer["model_version"] == service.model_version == "tem-guide-v1"
     assert answer["score"] > 0.8
-    wait_until(lambda: columns_of(label_studio))
-    columns = columns_of(label_studio)[-1]
-    assert columns["image"] == "/data/upload/1/a.png"
+    columns = label_studio.shown[7]
+    wait_until(lambda: "guide_strokes" in columns)
     assert (columns["guide_state"], columns["guide_model"]) == ("new", "tem-guide-v1")
     assert columns["guide_uncertainty"] == pytest.approx(1 - answer["score"], abs=1e-3)
 
@@ -143,8 +137,7 @@ def test_model_of_other_materials_is_not_used(service, label_studio, registry, c
     (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
     assert answer["result"]
     assert "knows Si, Metal but not Oxide" in caplog.text
-    wait_until(lambda: columns_of(label_studio))
-    assert columns_of(label_studio)[-1]["guide_model"] == "tem-guide-v0"
+    wait_until(lambda: label_studio.shown[7].get("guide_model") == "tem-guide-v0")
 
 
 @pytest.mark.usefixtures("published")
@@ -153,16 +146,14 @@ def test_turns_are_counted_for_managers(service, label_studio):
     body = label_studio.task(drafts=[draft(*STROKES, prompt())])
     for _ in range(2):
         service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
-    wait_until(
-        lambda: columns_of(label_studio) and columns_of(label_studio)[-1]["guide_turns"] == 2
-    )
-    columns = columns_of(label_studio)[-1]
+    columns = label_studio.shown[7]
+    wait_until(lambda: columns.get("guide_turns") == 2 and "guide_strokes" in columns)
     assert (columns["guide_state"], columns["guide_strokes"]) == ("scribbled", 2)
     service.handle_event(
         "ANNOTATION_CREATED", label_studio.submit(*STROKES, ground_truth=True)
     ).result(60)
-    wait_until(lambda: columns_of(label_studio)[-1]["guide_state"] == "finished")
-    assert columns_of(label_studio)[-1]["guide_turns"] == 2
+    wait_until(lambda: columns["guide_state"] == "finished")
+    assert columns["guide_turns"] == 2
 
 
 def test_untouched_tasks_get_new_predictions_after_a_publication(
@@ -171,10 +162,34 @@ def test_untouched_tasks_get_new_predictions_after_a_publication(
     """And the project orders by them."""
     label_studio.predictions.append({"id": 1, "model_version": "tem-guide-v0", "task": 7})
     registry.publish(registry.add(network, CARD).version)
-    service._shared.renew(1)
+    service._shared.renew_when_idle(1)
     wait_until(lambda: served(label_studio) == "tem-guide-v1")
     (prediction,) = label_studio.predictions
     assert (prediction["id"], prediction["model_version"]) == (2, "tem-guide-v1")
+
+
+@pytest.mark.usefixtures("published")
+def test_project_is_renewed_page_by_page(service, label_studio, monkeypatch):
+    """The version is served once, after the last; no answer waits for a page that is late."""
+    for name in ("annotation.client", "work.shared_predictions"):
+        monkeypatch.setattr(f"backend.{name}.TASKS_A_PAGE", 1)
+    label_studio.tasks[8] = {**label_studio.tasks[7], "id": 8}
+    pages, gate = label_studio.server.routes["GET", "/api/tasks/"], threading.Event()
+
+    def list_late(request):
+        assert gate.wait(60)
+        return pages(request)
+
+    label_studio.server.routes["GET", "/api/tasks/"] = list_late
+    service._shared.renew_when_idle(1)
+    body = label_studio.task(id=9, drafts=[draft(*STROKES, prompt())])
+    (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
+    assert answer["result"]
+    assert label_studio.predictions == []
+    gate.set()
+    wait_until(lambda: served(label_studio))
+    assert [prediction["task"] for prediction in label_studio.predictions] == [7, 8]
+    assert label_studio.server.paths("PATCH").count("/api/projects/1/") == 1
 
 
 @pytest.mark.usefixtures("published")
@@ -182,12 +197,12 @@ def test_task_that_is_worked_on_keeps_its_answer(service, label_studio):
     """Strokes count more than the model; it is still found in the order by uncertainty."""
     body = label_studio.task(drafts=[draft(*STROKES, prompt())])
     (answer,) = service.predict([body], LABEL_CONFIG, {"result": [prompt()]})
-    service._shared.renew(1)
+    service._shared.renew_when_idle(1)
     wait_until(lambda: served(label_studio))
     (prediction,) = label_studio.predictions
     assert prediction["score"] == pytest.approx(answer["score"], abs=0.05)
     assert prediction["model_version"] == "tem-guide-v1"
-    assert columns_of(label_studio)[-1]["guide_state"] == "scribbled"
+    wait_until(lambda: label_studio.shown[7].get("guide_state") == "scribbled")
 
 
 @pytest.mark.usefixtures("published")
@@ -198,7 +213,7 @@ def test_finished_task_gets_no_new_prediction(service, label_studio, told_by):
         label_studio.tasks[7]["total_annotations"] = 1
     else:
         label_studio.tasks[7]["data"] |= state_column("finished")
-    service._shared.renew(1)
+    service._shared.renew_when_idle(1)
     wait_until(lambda: served(label_studio))
     assert label_studio.predictions == []
 
@@ -232,11 +247,86 @@ def test_model_published_by_hand_is_found_when_the_project_opens(
     assert len(label_studio.server.requests) == asked
 
 
+def serve(label_studio, version):
+    """Let the project tell that it serves a version."""
+    project = {"id": 1, "label_config": LABEL_CONFIG, "model_version": version}
+    label_studio.server.answer("GET", "/api/projects/1/", Answer(project))
+
+
+@pytest.fixture
+def predicted(service, label_studio, published):
+    """The published model has segmented the one task, and the project orders by it."""
+    service._shared.renew_when_idle(1)
+    wait_until(lambda: served(label_studio) == "tem-guide-v1")
+    serve(label_studio, "tem-guide-v1")
+    assert label_studio.predictions[0]["result"]
+    return published
+
+
+@pytest.mark.usefixtures("predicted")
+def test_answers_go_with_the_only_model(service, label_studio, registry):
+    """Nobody stands by them: they must not stay under the name of version 0."""
+    registry.roll_back()
+    service.project_opened("1.1795335132")
+    wait_until(lambda: served(label_studio) == "tem-guide-v0")
+    (prediction,) = label_studio.predictions
+    assert (prediction["result"], prediction["model_version"]) == ([], "tem-guide-v0")
+    (answer,) = service.predict([label_studio.task()], LABEL_CONFIG, None)
+    assert (answer["result"], answer["model_version"]) == ([], "tem-guide-v0")
+    columns = label_studio.shown[7]
+    wait_until(
+        lambda: columns["guide_model"] == "tem-guide-v0" and not columns["guide_uncertainty"]
+    )
+
+
+@pytest.mark.usefixtures("predicted")
+def test_opened_task_shows_nothing_of_a_model_that_was_taken_back(service, label_studio, registry):
+    """Also before its project was brought up to date."""
+    registry.roll_back()
+    (answer,) = service.predict([label_studio.task()], LABEL_CONFIG, None)
+    assert (answer["result"], answer["model_version"]) == ([], "tem-guide-v0")
+
+
+@pytest.mark.usefixtures("predicted")
+def test_answers_stay_while_it_cannot_be_read_which_model_serves(service, label_studio, registry):
+    """A damaged file is no rollback."""
+    (registry.folder / "published.json").write_text("{")
+    service.project_opened("1.1795335132")
+    (answer,) = service.predict([label_studio.task()], LABEL_CONFIG, None)
+    assert answer["result"]
+    requests_when_quiet(label_studio)
+    assert [one["model_version"] for one in label_studio.predictions] == ["tem-guide-v1"]
+    assert served(label_studio) == "tem-guide-v1"
+
+
+@pytest.mark.usefixtures("published")
+def test_task_whose_annotation_was_deleted_is_untouched_again(service, label_studio):
+    """Managers see it, and it has a prediction again; Label Studio does not tell which it is."""
+    label_studio.set_task(8, guide_state="finished")
+    label_studio.set_task(9, submitted(90, ground_truth=True), guide_state="exported")
+    body = {"annotations": [{"id": 5}], "project": {"id": 1}}
+    service.handle_event("ANNOTATIONS_DELETED", body)
+    wait_until(lambda: label_studio.predictions)
+    assert [one["task"] for one in label_studio.predictions] == [8]
+    assert label_studio.shown[8]["guide_state"] == "new"
+    assert 9 not in label_studio.shown
+
+
+def test_full_queue_of_idle_jobs_is_told(service, monkeypatch, caplog):
+    """What it costs is in the log, not only that a server shuts down, which costs nothing."""
+    job = Job("nothing", "first", "first", {}, "idle", "task 7 keeps its old prediction")
+    monkeypatch.setattr("backend.work.jobs.MAX_WAITING", 0)
+    service._resources.when_idle(job)
+    assert "task 7 keeps its old prediction: 0 jobs wait already" in caplog.text
+    service.jobs.close()
+    service._resources.when_idle(job)
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.usefixtures("published")
 def test_project_that_serves_the_model_is_left_alone(service, label_studio):
     """After a restart of the backend, one look is enough."""
-    project = {"id": 1, "label_config": LABEL_CONFIG, "model_version": "tem-guide-v1"}
-    label_studio.server.answer("GET", "/api/projects/1/", Answer(project))
+    serve(label_studio, "tem-guide-v1")
     service.project_opened("1.1795335132")
     wait_until(lambda: "/api/projects/1/" in label_studio.server.paths())
     time.sleep(0.3)
@@ -246,8 +336,8 @@ def test_project_that_serves_the_model_is_left_alone(service, label_studio):
 def test_model_of_other_materials_renews_nothing(service, label_studio, registry, caplog):
     """Predictions of earlier models stay, and the project goes on serving them."""
     publish_other(registry)
-    service._shared.renew(1)
-    assert "knows Si, Metal but not Oxide" in caplog.text
+    service._shared.renew_when_idle(1)
+    wait_until(lambda: "knows Si, Metal but not Oxide" in caplog.text)
     time.sleep(0.3)
     assert (served(label_studio), label_studio.predictions) == ("", [])
 

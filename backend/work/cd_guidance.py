@@ -12,22 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from backend.annotation.export import task_scale
+from backend.annotation.image_facts import task_scale
 from backend.annotation.label_config import LabelConfig
-from backend.annotation.task_columns import cd_columns
 from backend.annotation.tasks import Task
 from backend.arrays import UNLABELED, LabelMap
 from backend.errors import RecipeError
 from backend.learning.guide import Prediction
 from backend.learning.spots import MAX_SPOTS, Spot
 from backend.metrology.cd_draws import Gauge, ReportStoppedError
-from backend.metrology.cd_spots import AUDIT, CDReport, report_cds
+from backend.metrology.cd_spots import CDReport, report_cds
 from backend.metrology.cd_statements import count_within, state_report
 from backend.metrology.recipe import Recipe
 from backend.metrology.recipe_file import load_recipe
-from backend.resources import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -77,50 +73,26 @@ def read_cd_recipe(path: Path | None) -> Recipe | None:
 class CDGuidance:
     """Ranks boxes by the CDs of one recipe; without one they stay ranked by doubt."""
 
-    def __init__(self, resources: Resources, recipe: Recipe | None, timeout_s: float) -> None:
-        """Take what the process has, and how long an answer may wait."""
-        self._resources = resources
+    def __init__(self, recipe: Recipe | None, timeout_s: float) -> None:
+        """Take the recipe, and how long an answer may wait."""
         self._recipe = recipe
         self._timeout_s = timeout_s
+
+    @property
+    def has_recipe(self) -> bool:
+        """Whether CDs are asked for."""
+        return self._recipe is not None
 
     def now(self, drawn: Drawn, prediction: Prediction) -> Guidance:
         """Rank the boxes of an answer that somebody waits for."""
         deadline = time.monotonic() + self._timeout_s
         return self._guide(drawn, prediction, lambda: time.monotonic() < deadline)
 
-    def when_idle(self, drawn: Drawn, prediction: Prediction) -> None:
-        """Rank the boxes of what is stored, once nobody waits; again after being interrupted."""
-        if self._recipe is None:
-            return
-
-        def measure() -> None:
-            guidance = self._guide(
-                drawn, prediction, lambda: not self._resources.jobs.somebody_waits
-            )
-            if guidance.is_late:
-                self.when_idle(drawn, prediction)
-            else:
-                self._replace(drawn, prediction.label_map, guidance)
-
-        task_id = drawn.task.id
-        self._resources.when_idle(
-            ("cds", task_id), measure, f"task {task_id}: its CDs were not measured"
-        )
-
-    def _replace(self, drawn: Drawn, label_map: LabelMap, guidance: Guidance) -> None:
-        """Put boxes and notes into what is stored, unless it is another answer by now."""
-        key = self._resources.key(drawn.task, drawn.config)
-        stored = self._resources.store.load_prediction(key)
-        if stored is None or not np.array_equal(stored.label_map, label_map):
-            return
-        ranked = replace(stored, spots=guidance.spots, notes=guidance.notes)
-        self._resources.store.save_prediction(key, ranked)
-        task_id, columns = drawn.task.id, cd_columns(*guidance.told)
-        self._resources.when_idle(
-            ("cd columns", task_id),
-            lambda: self._resources.client.show_in_task(task_id, columns),
-            f"task {task_id}: its CDs are not up to date in the Data Manager",
-        )
+    def at_leisure(
+        self, drawn: Drawn, prediction: Prediction, may_go_on: Callable[[], bool]
+    ) -> Guidance:
+        """Rank the boxes of what is stored; late if it may not go on to the end."""
+        return self._guide(drawn, prediction, may_go_on)
 
     def _guide(
         self, drawn: Drawn, prediction: Prediction, may_go_on: Callable[[], bool]
@@ -161,8 +133,7 @@ class CDGuidance:
 
 def _filled(report: CDReport, doubtful: tuple[Spot, ...]) -> tuple[Spot, ...]:
     """The boxes that move CDs; where none does and CDs are still open, those in doubt instead."""
-    audits = tuple(spot for spot in report.spots if spot.reason.startswith(AUDIT))
-    ranked = report.spots[: len(report.spots) - len(audits)]
+    ranked = report.spots
     if not ranked and not report.is_settled:
-        ranked = doubtful[: MAX_SPOTS - len(audits)]
-    return (*ranked, *audits)
+        ranked = doubtful[: MAX_SPOTS - len(report.audits)]
+    return (*ranked, *report.audits)
