@@ -16,8 +16,8 @@ from label_studio_ml import model as label_studio_ml_model
 from label_studio_ml.model import LabelStudioMLBase
 
 from backend.annotation.tasks import Json
-from backend.server import make_service
-from backend.service import GuideService
+from backend.serving.server import make_service
+from backend.serving.service import GuideService
 from backend.settings import Settings
 
 _EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING")
@@ -65,10 +65,10 @@ class GuideBackend(LabelStudioMLBase):
         An `event` that is no string comes from the `/train` of old versions, and is ignored.
         """
         if isinstance(event, str) and isinstance(data, dict):
-            training = self._service().handle_event(event, data)
-            if training is not None:
-                with suppress(CancelledError):  # a newer submission of the task took over
-                    training.result()
+            pending = self._service().handle_event(event, data)
+            with suppress(CancelledError):  # a newer submission of the task took over
+                while pending is not None:  # fetched, then learned, then pushed
+                    pending = pending.result()
         return {"model_version": self._service().model_version}
 
     def _service(self) -> GuideService:

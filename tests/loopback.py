@@ -92,6 +92,8 @@ def loopback_server() -> Iterator[LoopbackServer]:
         server.url = f"http://127.0.0.1:{listener.server_address[1]}"
         thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        listener.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:  # else a test that fails would keep pytest from ending
+            listener.shutdown()
+            thread.join()

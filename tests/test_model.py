@@ -19,10 +19,11 @@ from label_studio_stand_in import LABEL_CONFIG, LabelStudioStandIn, draft, promp
 
 from backend import Guide, GuideSettings, TrainingSettings, model
 from backend.annotation.client import LabelStudioClient
+from backend.annotation.webhook_secret import HEADER, webhook_secret
 from backend.model import GuideBackend, app_options
-from backend.processes import free_port
-from backend.service import GuideService
+from backend.serving.service import GuideService
 from backend.settings import Settings
+from backend.trials.processes import free_port
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Flask 1.1.2, which 1.0.9 pins
@@ -168,7 +169,9 @@ def test_train_of_old_versions_is_ignored(bind, label_studio):
 @pytest.mark.parametrize("event", ["ANNOTATIONS_DELETED", "PROJECT_UPDATED"])
 def test_event_without_a_lesson_is_taken(bind, label_studio, event):
     """Nothing to learn is no mistake."""
-    assert bind()().fit(event, {"action": event}) == {"model_version": MODEL_VERSION}
+    assert bind()().fit(event, {"action": event, "project": {"id": 1}}) == {
+        "model_version": MODEL_VERSION
+    }
     assert versions(label_studio) == []
 
 
@@ -277,20 +280,35 @@ def is_up(url):
         return False
 
 
+def post(url, body, **options):
+    """Call the application."""
+    return httpx.post(url, json=body, trust_env=False, **options)
+
+
 def test_entry_serves_a_deployment(environ, label_studio, tmp_path):
     """A submission goes through `backend._wsgi`, its spawned process and back to Label Studio."""
     port = free_port()
     url, serve = f"http://127.0.0.1:{port}", "from backend._wsgi import app; app.run(port={})"
-    quiet = {**os.environ, **environ, "OMP_NUM_THREADS": "1"}
+    password = {"BASIC_AUTH_USER": "ls", "BASIC_AUTH_PASS": "pass-w0rd", "LOG_LEVEL": "DEBUG"}
+    quiet = {**os.environ, **environ, **password, "OMP_NUM_THREADS": "1"}
+    secret = {HEADER: webhook_secret("ls", "pass-w0rd")}
     command = [sys.executable, "-c", serve.format(port)]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=quiet, stdout=log, stderr=log)  # noqa: S603 - ours
         try:
             wait_until(lambda: is_up(url), process)
             event = label_studio.submit(*STROKES)
-            assert httpx.post(f"{url}/webhook", json=event, trust_env=False).status_code == 201
+            for headers in ({}, {HEADER: "guessed"}):
+                assert post(f"{url}/webhook", event, headers=headers).status_code == 401
+            assert post(f"{url}/predict", {"tasks": []}, headers=secret).status_code == 401
+            assert post(f"{url}/versions", {"project": "1"}, auth=("ls", "pass-w0rd")).is_success
+            assert post(f"{url}/webhook", event, headers=secret).status_code == 201
             wait_until(lambda: versions(label_studio) == [MODEL_VERSION], process)
         finally:
             process.terminate()
             process.wait(20)
     assert list(Path(environ["MODEL_DIR"]).glob("tasks/7-*/prediction.npz"))
+    logged = (tmp_path / "log").read_text()
+    assert "wrong user or password" in logged
+    assert "pass-w0rd" not in logged
+    assert secret[HEADER] not in logged

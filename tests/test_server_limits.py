@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import anyio
 import pytest
 from fastapi.testclient import TestClient
@@ -13,8 +16,9 @@ from backend.errors import (
     InvalidTaskError,
     LabelStudioError,
     LateAnswerError,
+    QueueFullError,
 )
-from backend.server import create_app
+from backend.serving.server import create_app
 from backend.settings import Settings
 
 MAX_BODY_MB = 0.001  # 1000 bytes
@@ -45,7 +49,42 @@ def app_around(service):
     settings = Settings(
         label_studio_url="http://127.0.0.1:9", label_studio_api_key="k", max_body_mb=MAX_BODY_MB
     )
-    return TestClient(create_app(settings, service), raise_server_exceptions=False)
+    app = create_app(settings, service)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+class StalledService(FailingService):
+    """Waits as for a Redis that has gone, until the test is over."""
+
+    def __init__(self):
+        super().__init__()
+        self.stalled, self.over = threading.Event(), threading.Event()
+        self.model_version = "tem-guide-v0"
+
+    def project_opened(self, *_):
+        """Wait."""
+        self.stalled.set()
+        assert self.over.wait(30), "/health waited for what is done aside"
+
+    def handle_event(self, *_):
+        """Wait."""
+        return self.project_opened()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/webhook", {"action": "ANNOTATION_CREATED"}), ("/setup", {"project": "1.2"})],
+)
+def test_health_waits_for_nothing(path, body):
+    """Also when Redis does not answer."""
+    service = StalledService()
+    with app_around(service) as app, ThreadPoolExecutor(1) as person:
+        answer = person.submit(app.post, path, json=body)
+        assert service.stalled.wait(30)
+        assert app.get("/health").json()["status"] == "UP"
+        assert not answer.done()
+        service.over.set()
+        assert answer.result(30).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -55,6 +94,7 @@ def app_around(service):
         (LabelStudioError, 502),
         (LateAnswerError, 502),
         (ConnectionError, 503),
+        (QueueFullError, 503),
         (ConnectionRefusedError, 503),
         (InvalidImageError, 422),
         (InvalidTaskError, 422),
@@ -69,6 +109,14 @@ def test_each_failure_has_its_status(error, status):
         "/predict", json={"tasks": [], "label_config": ""}
     )
     assert (answer.status_code, answer.json()) == (status, {"detail": "what is wrong"})
+
+
+def test_half_a_surrogate_pair_is_quoted():
+    """JSON may hold it, and UTF-8 may not."""
+    answer = app_around(FailingService(InvalidTaskError("region \ud800"))).post(
+        "/predict", json={"tasks": [], "label_config": ""}
+    )
+    assert (answer.status_code, answer.json()) == (422, {"detail": "region \ud800"})
 
 
 def test_mistake_of_ours_is_no_fault_of_the_request():
@@ -126,7 +174,7 @@ def test_rest_of_a_long_body_is_not_read():
         answers.append(message)
 
     pieces, answers = endless(), []
-    scope = {"type": "http", "method": "POST", "path": "/webhook", "headers": [],
-             "query_string": b""}  # fmt: skip
+    scope = {"type": "http", "method": "POST", "path": "/webhook", "query_string": b"",
+             "headers": [(b"host", b"127.0.0.1")]}  # fmt: skip
     anyio.run(app_around(FailingService()).app, scope, receive, send)
     assert (answers[0]["status"], len(sent)) == (413, 3)

@@ -9,10 +9,11 @@ from functools import partial
 import pytest
 from label_studio_stand_in import LABEL_CONFIG, LabelStudioStandIn, draft, prompt, stroke
 
-from backend import Guide, GuideSettings, TrainingSettings, service
+from backend import Guide, GuideSettings, TrainingSettings
 from backend.annotation.client import LabelStudioClient
-from backend.service import GuideService
+from backend.serving.service import GuideService
 from backend.settings import Settings
+from backend.work import learner
 
 SMALL = GuideSettings(training=TrainingSettings(encoder_weights="random", crop_px=64))
 STROKES = (stroke("s1", "Si", 20), stroke("s2", "Oxide", 80))
@@ -82,7 +83,7 @@ def drawn_task(label_studio):
 @pytest.fixture
 def endless(monkeypatch):
     """Training does not end by itself, so what is saved is saved for another reason."""
-    monkeypatch.setattr(service, "TRAINING_STEPS", 10**6)
+    monkeypatch.setattr(learner, "TRAINING_STEPS", 10**6)
 
 
 def materials_of(answers):
@@ -150,7 +151,7 @@ def test_task_whose_image_is_missing_still_opens(start, label_studio, caplog):
 def test_task_still_opens_while_the_server_shuts_down(start, label_studio):
     """No more work is taken, but what is known can be told."""
     running = start()
-    running._jobs.close()
+    running.jobs.close()
     (answer,) = running.predict([label_studio.task()], LABEL_CONFIG, None)
     assert answer["result"] == []
 
@@ -180,8 +181,7 @@ def test_only_the_task_opened_last_is_prepared(start, label_studio):
         running.predict([label_studio.task(id=number)], LABEL_CONFIG, None)
     release.set()
     wait_until(lambda: len(names) == 2)
-    waiting = running._jobs.submit("last", lambda: None, when_idle=True)
-    waiting.result(30)
+    wait_until(lambda: running.jobs.waiting.idle == 0 and not running.jobs.running)
     assert len(names) == 2
 
 
@@ -217,6 +217,42 @@ def test_guide_that_is_let_go_leaves_memory(start, made, drawn_task):
     gone = weakref.ref(made.pop())
     running.predict([drawn_task(id=8)], LABEL_CONFIG, ASK)
     wait_until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+@pytest.mark.usefixtures("endless")
+def test_guide_of_a_finished_task_stops_learning(start, made, settings, label_studio, drawn_task):
+    """It leaves the memory and the processor to those at work; what it has learned is on disk."""
+    running = start()
+    running.predict([drawn_task()], LABEL_CONFIG, ASK)
+    wait_until(lambda: has_trained(made[0]))
+    gone = weakref.ref(made.pop())
+    body = label_studio.submit(*STROKES, ground_truth=True)
+    running.handle_event(body["action"], body).result(30)
+    wait_until(lambda: gc.collect() >= 0 and gone() is None)
+    assert list(settings.model_dir.glob("tasks/7-*/guide.safetensors"))
+
+
+def test_no_answer_waits_for_what_was_submitted_elsewhere(start, label_studio, drawn_task):
+    """Label Studio takes its time to hand it over; it is learned and pushed when it comes."""
+    running, gate, asked = start(), threading.Event(), threading.Event()
+    body = label_studio.submit(*STROKES)
+    submitted = label_studio.server.routes["GET", "/api/annotations/3/"]
+
+    def hand_over_late(request):
+        asked.set()
+        assert gate.wait(60)
+        return submitted(request)
+
+    label_studio.server.routes["GET", "/api/annotations/3/"] = hand_over_late
+    submission = running.handle_event(body["action"], body)
+    assert asked.wait(60)
+    answers = running.predict([drawn_task(id=8)], LABEL_CONFIG, ASK)
+    assert materials_of(answers) == {"Si", "Oxide"}
+    assert not submission.done()
+    gate.set()
+    learning = submission.result(60)
+    learning.result(60).result(60)
+    assert [prediction["task"] for prediction in label_studio.predictions] == [7]
 
 
 @pytest.mark.usefixtures("endless")
