@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from backend.files import write_atomically
+from backend.files import in_words, write_atomically
 from backend.metrology.recipe_file import load_recipe, recipe_schema
 from backend.metrology.recipe_plan import describe_plan
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(describe_plan(load_recipe(path, options.labels), options.nm_per_px)))
         except (ValueError, OSError) as error:
             wrong += 1
-            print(error, file=sys.stderr)
+            print(in_words(error), file=sys.stderr)
     if options.schema:
         write_atomically(options.schema, recipe_schema().encode())
     return 2 if wrong else 0

@@ -1,6 +1,6 @@
 """Connect the running backend to a project of Label Studio.
 
-    python scripts/connect.py PROJECT_ID --backend-url http://127.0.0.1:9090
+    python scripts/connect.py PROJECT_ID
 
 The environment holds LABEL_STUDIO_URL and the other settings, as for the backend.
 """
@@ -28,11 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     """Connect; 0 if it worked, 1 if a server does not answer or refuses, 2 after a mistake."""
     parser = argparse.ArgumentParser(description="Connect the backend to a Label Studio project.")
     parser.add_argument("project", type=int, metavar="PROJECT_ID", help="number in its address")
-    url_help = "the backend, as seen from here and from Label Studio (default: %(default)s)"
-    parser.add_argument("--backend-url", default="http://127.0.0.1:9090", help=url_help)
+    url_help = "the backend, as seen from here and from Label Studio (default: this host, at PORT)"
+    parser.add_argument("--backend-url", help=url_help)
     options = parser.parse_args(arguments)
     try:
-        materials = _connect(Settings(), options.project, options.backend_url.rstrip("/"))
+        settings = Settings()
+        url = options.backend_url or f"http://127.0.0.1:{settings.port}"
+        materials = _connect(settings, options.project, url.rstrip("/"))
     except ValidationError as error:
         names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
         print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)

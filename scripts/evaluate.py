@@ -17,8 +17,8 @@ from typing import get_args
 from backend.errors import RegistryError
 from backend.learning.evaluation import Plan, evaluate, summarize
 from backend.learning.labeled_images import folder_images, synthetic_images
-from backend.learning.methods import METHODS, Method, shared_methods
-from backend.learning.registry import Registry
+from backend.learning.methods import METHODS, Method, check_unseen, shared_methods
+from backend.learning.registry import ModelCard, Registry
 from backend.learning.shared_model import SharedModel
 from backend.learning.simulated_annotator import AnnotatorName
 from backend.microscope.devices import Module
@@ -44,12 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         sys.exit(f'{error.name} is missing: .venv/bin/pip install -e ".[imagenet,evaluate]"')
     try:
-        methods = _methods(options.methods, options.registry)
+        methods, card = _methods(options.methods, options.registry)
         plan = Plan(methods, options.annotators, options.seeds, options.turns, options.steps)
         images = [
             *synthetic_images(options.modules, options.equipment, options.images, options.size),
             *(one for folder in options.folder for one in folder_images(folder, options.images)),
         ]
+        if card:
+            check_unseen(card, images)
         turns = evaluate(images, plan, options.out, evaluation_figures.maps_drawer(options.out))
         evaluation_figures.draw_curves(turns, options.out)
     except KeyError as error:
@@ -63,13 +65,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _methods(names: Sequence[str] | None, registry: Path | None) -> dict[str, Method]:
+def _methods(
+    names: Sequence[str] | None, registry: Path | None
+) -> tuple[dict[str, Method], ModelCard | None]:
     """The methods asked for, else all; with a registry, those of its published model too.
+
+    The card is that of the model if one of them is its own.
 
     Raises:
         ValueError: One is unknown, or there is no published model that can be read.
     """
     methods = dict(METHODS)
+    card = None
     if registry is not None:
         models = Registry(registry)
         card = models.published()
@@ -82,7 +89,8 @@ def _methods(names: Sequence[str] | None, registry: Path | None) -> dict[str, Me
             f"there is no method {unknown[0]}: there are {', '.join(methods)}, and with --registry "
             "those that a shared model starts"
         )
-    return {name: methods[name] for name in names or methods}
+    chosen = {name: methods[name] for name in names or methods}
+    return chosen, card if any(name not in METHODS for name in chosen) else None
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from backend.annotation.dataset_files import MANIFEST
 from backend.annotation.export import KINDS, Outcome
-from backend.project_export import open_export
 from backend.settings import Settings
+from backend.work.project_export import open_export
 
 COCO = "annotations.json"
 
@@ -51,13 +51,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _export(settings: Settings, project: int, folder: Path, *, with_coco: bool) -> None:
-    """Export, and print what became of each task."""
+    """Export, and print what became of each finished task, and how many there are of each kind."""
     with ExitStack() as stack:
         exporting = open_export(settings, project, folder, stack)
         if exporting.notice:
             print(exporting.notice)
         counts = Counter(_tell(outcome) for outcome in exporting.run())
-    if not counts:
+    if set(counts) <= {"unfinished"}:
         print(
             f"Project {project} has no finished annotation: tick Finished GT and submit. "
             f"Nothing is changed in {folder}."
@@ -71,8 +71,9 @@ def _export(settings: Settings, project: int, folder: Path, *, with_coco: bool) 
 
 
 def _tell(outcome: Outcome) -> str:
-    """Print what became of a task; return the kind of it."""
-    print(f"{outcome.kind} task {outcome.task}: {outcome.sentence}")
+    """Print what became of a task, unless it is unfinished as most are; return the kind of it."""
+    if outcome.kind != "unfinished":
+        print(f"{outcome.kind} task {outcome.task}: {outcome.sentence}")
     for notice in () if outcome.kind == "kept" else outcome.notices:
         print(f"  {notice}")
     return outcome.kind

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTasks
-from backend.image_import import ImportOutcome, describe, import_images, open_tasks
+from backend.batch.image_import import ImportOutcome, describe, import_images, open_tasks
+from backend.batch.scale_options import scale_options, told_scale
+from backend.files import in_words
 from backend.microscope.importers import ImportOptions
-from backend.scale_options import scale_options, told_scale
 from backend.settings import Settings
 
 TIMEOUT_S = 60.0
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 1 if isinstance(error, ConnectionError) else 2
     return 1 if refused else 0
 

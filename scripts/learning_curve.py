@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         data = read_training_data(options.folder) if options.folder else synthetic(options)
         cut = len(data.images) - options.test
+        if not 0 < cut < len(data.images):
+            raise ValueError(  # noqa: TRY301 - as of what cannot be read
+                f"--test {options.test} of {len(data.images)} images: at least one is needed to "
+                "measure on, and one to train on"
+            )
         seen, unseen = TrainingData(data.materials, data.images[:cut]), data.images[cut:]
         for point in learning_curve(seen, unseen, options.counts, settings):
             points.append(point)

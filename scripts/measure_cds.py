@@ -18,10 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.cd_batch import Batch, check_batch, make_setup, run_batch
-from backend.cd_sources import open_source
+from backend.batch.cd_batch import Batch, check_batch, make_setup, run_batch
+from backend.batch.cd_sources import open_source
+from backend.batch.scale_options import scale_options, told_scale
 from backend.metrology.recipe_file import load_recipe
-from backend.scale_options import scale_options, told_scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

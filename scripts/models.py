@@ -1,9 +1,10 @@
-"""List, show, publish and roll back the shared models of a registry.
+"""List, show, publish and roll back the shared models of a registry, and follow CDs to theirs.
 
     python scripts/models.py --registry FOLDER list
     python scripts/models.py --registry FOLDER show 3
     python scripts/models.py --registry FOLDER publish 3
     python scripts/models.py --registry FOLDER rollback
+    python scripts/models.py --registry FOLDER lineage IMAGE --database cds.db
 
 A version is published unless it is worse than the one that serves; --force publishes it anyway.
 """
@@ -14,11 +15,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+from backend.batch.lineage import trace
+from backend.errors import RegistryError
 from backend.learning.publication import lineage, publish
 from backend.learning.registry import ModelCard, Registry
+from backend.metrology.database import open_database
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(shown, indent=1, ensure_ascii=False))
             case "publish":
                 return publish_one(registry, options.version, force=options.force)
+            case "lineage":
+                with closing(open_database(options.database, create=False)) as database:
+                    print(*trace(database, options.cd, registry), sep="\n")
             case _:
                 card_now = registry.roll_back()
                 print(f"{card_now.name} serves again" if card_now else "no shared model serves now")
@@ -57,14 +65,20 @@ def publish_one(registry: Registry, version: int, *, force: bool) -> int:
 
 def table(registry: Registry) -> str:
     """A line for each version."""
-    published = registry.published()
+    standings = dict.fromkeys(registry.rolled_back(), "rolled back")
+    standings |= dict.fromkeys(registry.history()[-1:], "published")
     rows: list[tuple[str, ...]] = [("version", "date", "images", "mean IoU", "materials", "")]
-    rows += [_row(card, published) for card in registry.cards()]
+    for version in registry.versions():
+        standing = standings.get(version, "")
+        try:
+            rows.append(_row(registry.card(version), standing))
+        except RegistryError:
+            rows.append((f"v{version:04d}", "", "", "", "cannot be read", standing))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def _row(card: ModelCard, published: ModelCard | None) -> tuple[str, ...]:
+def _row(card: ModelCard, standing: str) -> tuple[str, ...]:
     iou = card.metrics.get("mean_iou")
     return (
         card.name,
@@ -72,7 +86,7 @@ def _row(card: ModelCard, published: ModelCard | None) -> tuple[str, ...]:
         str(len(card.images)),
         "" if iou is None else f"{iou:.4f}",
         ", ".join(card.materials),
-        "published" if published and card.version == published.version else "",
+        standing,
     )
 
 
@@ -96,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words)
         command.add_argument("version", type=_version, help="its number, such as 3 or v0003")
     command.add_argument("--force", action="store_true", help="even if it is worse")
+    follow = commands.add_parser("lineage", help="what CDs stand on: labels, model, ground truth")
+    follow.add_argument("cd", metavar="CD", help="id of a measurement or run, or name of an image")
+    follow.add_argument("--database", type=Path, required=True, metavar="FILE", help="has the CDs")
     return parser
 
 

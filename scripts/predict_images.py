@@ -2,9 +2,9 @@
 
     python scripts/predict_images.py --registry model-data/models --out predictions IMAGES...
 
-For each image, or each in a folder, it writes NAME.labels.png (class index per pixel, with a
-palette), NAME.uncertainty.png (0 sure to 255 undecided) and, with --probabilities,
-NAME.probabilities.npy; beside them legend.json names the classes and the model.
+For each image, or each in a folder but those it wrote itself, it writes NAME.labels.png (class
+index per pixel, with a palette), NAME.uncertainty.png (0 sure to 255 undecided) and, with
+--probabilities, NAME.probabilities.npy; beside them legend.json names the classes and the model.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from backend.annotation.label_config import material_colors
 from backend.errors import RegistryError
-from backend.files import write_atomically
+from backend.files import in_words, write_atomically
 from backend.learning.inference import segment_files
+from backend.learning.networks import SharedNetwork, fastest_device
 from backend.learning.registry import ModelCard, Registry
 from backend.microscope.image_files import PICTURE_SUFFIXES, image_files
 
@@ -30,13 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Segment; 0 if all images were, 1 if some were not, 2 after a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        paths = image_files(options.images, PICTURE_SUFFIXES)
+        paths = image_files(options.images, PICTURE_SUFFIXES, prefer_native=False)
         card, registry = _chosen(options.registry, options.version)
         network = registry.load(card)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(fastest_device())
+    try:
+        failed = _segment(network, card, paths, options)
+    except OSError as error:
+        print(f"{options.out} cannot be written: {in_words(error)}", file=sys.stderr)
+        return 1
+    print(f"{len(paths) - failed} of {len(paths)} images segmented by model {card.name}")
+    return 1 if failed else 0
+
+
+def _segment(
+    network: SharedNetwork, card: ModelCard, paths: Sequence[Path], options: argparse.Namespace
+) -> int:
+    """Write all, and the legend; count the images that were not segmented.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     colors = material_colors(len(card.materials))
     failed = 0
     results = segment_files(network, paths, options.out, colors, keep=options.probabilities)
@@ -46,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tqdm.write(f"{path}: {problem}", file=sys.stderr)
     legend = {"materials": card.materials, "colors": colors, "model": card.name}
     write_atomically(options.out / "legend.json", (json.dumps(legend, indent=1) + "\n").encode())
-    print(f"{len(paths) - failed} of {len(paths)} images segmented by model {card.name}")
-    return 1 if failed else 0
+    return failed
 
 
 def _chosen(folder: Path, version: int | None) -> tuple[ModelCard, Registry]:

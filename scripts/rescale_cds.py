@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from backend.batch.scale_options import calibration, scale_options, told_scale
 from backend.metrology.database import CdDatabase, get_row, open_database
 from backend.metrology.rescaling import rescale
 from backend.metrology.stated_scales import CORRECTED_BY
 from backend.microscope.calibration import Calibration
 from backend.microscope.scale import check_plausible
-from backend.scale_options import calibration, scale_options, told_scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

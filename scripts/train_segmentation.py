@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from backend.learning.publication import not_worse, publish
+from backend.learning.publication import judge, publish
 from backend.learning.registry import ModelCard, Registry
 from backend.learning.segmentation_data import CropSettings, read_training_data
 
@@ -62,7 +62,7 @@ def train(options: argparse.Namespace) -> int:
         return 0  # another process keeps the model
     print(summary(card))
     if not options.publish:
-        print(not_worse(card, registry.published()).sentence)
+        print(judge(registry, card).sentence)
         return 0
     verdict = publish(registry, card.version)
     print(verdict.sentence)
@@ -95,6 +95,7 @@ def summary(card: ModelCard) -> str:
     lines.append(f"all images, each by a network that had not seen it: {figures(measured)}")
     for name, row in measured["equipment"].items():
         lines.append(f"equipment {name}, by a network that had seen none of it: {figures(row)}")
+    lines.append(f"these figures are {measured['note']}")
     return "\n".join(lines)
 
 

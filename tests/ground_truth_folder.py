@@ -27,7 +27,8 @@ def training_image(seed, equipment="unknown", side=80):
     """The same, as it is trained on."""
     image, label_map = stripes(seed, side)
     gray = (image / 255).astype(np.float16)
-    return TrainingImage(f"image {seed}", equipment, gray, label_map, f"hash {seed}")
+    hashes = f"hash {seed}", f"picture {seed}"
+    return TrainingImage(f"image {seed}", equipment, gray, label_map, *hashes)
 
 
 def write_dataset(folder: Path, count=3, equipment=()):

@@ -41,3 +41,9 @@ def test_something_must_be_named():
     """Else nothing would have been checked, with a 0."""
     with pytest.raises(SystemExit):
         main([])
+
+
+def test_recipe_that_is_not_there_is_named(capsys):
+    """Without a number that only programmers know."""
+    assert main(["nope.yaml"]) == 2
+    assert capsys.readouterr().err == "nope.yaml: No such file or directory\n"

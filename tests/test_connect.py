@@ -90,6 +90,14 @@ def test_backend_that_is_down_is_not_connected(servers, capsys):
     assert servers.paths("POST") == []
 
 
+@pytest.mark.usefixtures("servers")
+def test_backend_is_looked_for_at_the_port_of_the_settings(monkeypatch, capsys):
+    """`PORT` moves the backend; nobody should have to say it twice."""
+    monkeypatch.setenv("PORT", "9")
+    assert main(["3"]) == 1
+    assert "no backend at http://127.0.0.1:9:" in capsys.readouterr().err
+
+
 def test_another_server_is_not_taken_for_the_backend(servers, capsys):
     """Label Studio has a /health as well."""
     servers.answer("GET", "/health", Answer({"status": "UP"}))

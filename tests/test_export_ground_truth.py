@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from label_studio_stand_in import (
     HALVES,
@@ -18,7 +16,7 @@ from pycocotools.coco import COCO
 from backend.annotation.label_config import write_label_config
 from backend.annotation.tasks import SentRegion
 from backend.learning.labeled_images import folder_images
-from backend.store import GuideStore
+from backend.state.store import GuideStore
 from scripts.export_ground_truth import main
 
 
@@ -41,11 +39,13 @@ def export(label_studio, tmp_path):
 
 
 def test_user_reads_what_became_of_each_task(label_studio, export, tmp_path, capsys):
-    """A line each, then a sum."""
+    """A line each, but of those that are not finished yet, then a sum."""
     GuideStore(tmp_path / "state").close()
     assert export() == 0
     label_studio.set_task(3, submitted(30, *masks(HALVES[:32]), TICK, updated_at="later"))
     label_studio.set_task(4, submitted(40, *masks(HALVES), masks(HALVES[::-1])[0], TICK))
+    label_studio.set_task(5, submitted(50, *masks(HALVES)))
+    label_studio.set_task(6)
 
     capsys.readouterr()
     assert export() == 0
@@ -55,17 +55,44 @@ def test_user_reads_what_became_of_each_task(label_studio, export, tmp_path, cap
         "this one has (64, 64); what was exported earlier is removed, its annotation has changed",
         "added task 4: annotation 40, the only finished one",
         "  mask mask0 has a second label 'Si': it is ignored",
-        f"1 added, 0 updated, 0 kept, 0 removed, 1 skipped; see {tmp_path / 'set/manifest.json'}",
+        "1 added, 0 updated, 0 kept, 0 removed, 1 skipped, 2 unfinished; "
+        f"see {tmp_path / 'set/manifest.json'}",
     ]
 
 
 def test_data_manager_shows_what_is_exported(label_studio, export):
     """Again by each export: the backend may have said "finished" late."""
     for _ in range(2):
-        label_studio.server.requests.clear()
+        label_studio.shown.clear()
         assert export() == 0
-        changes = [r.body for r in label_studio.server.requests if r.method == "PATCH"]
-        assert json.loads(changes[-1])["data"]["guide_state"] == "exported"
+        assert label_studio.shown == {3: {"guide_state": "exported"}}
+
+
+@pytest.mark.parametrize(
+    ("strokes", "annotations", "state"),
+    [(0, [], "new"), (4, [], "scribbled"), (0, [submitted(30, *masks(HALVES))], "scribbled")],
+)
+def test_data_manager_shows_what_is_finished_no_longer(
+    label_studio, export, strokes, annotations, state
+):
+    """Its annotation was deleted, or the tick taken away; else it would count as done for ever."""
+    label_studio.set_task(4, submitted(40, *masks(HALVES), TICK))
+    assert export() == 0
+    label_studio.set_task(3, *annotations, guide_state="exported", guide_strokes=strokes)
+    for _ in range(2):
+        label_studio.shown.clear()
+        assert export() == 0
+        assert label_studio.shown[3] == {"guide_state": state}
+
+
+def test_data_manager_does_not_call_exported_what_was_removed(label_studio, export):
+    """It is finished, but cannot be used."""
+    label_studio.set_task(4, submitted(40, *masks(HALVES), TICK))
+    assert export() == 0
+    bad = submitted(30, *masks(HALVES[:32]), TICK, updated_at="later")
+    label_studio.set_task(3, bad, guide_state="exported")
+    assert export() == 0
+    assert label_studio.shown[3] == {"guide_state": "finished"}
 
 
 def test_memory_of_the_backend_repairs_labels(label_studio, export, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -16,6 +17,7 @@ from scripts.export_ground_truth import main as export
 from scripts.import_images import main
 
 IMAGE = np.random.default_rng(0).integers(100, 4000, (64, 64), dtype=np.uint16)
+WIDE = np.random.default_rng(0).integers(100, 4000, (64, 80), dtype=np.uint16)
 
 
 class ImportingStandIn(LabelStudioStandIn):
@@ -87,6 +89,15 @@ def test_each_file_has_its_line_and_a_bad_one_stops_nothing(tmp_path, files, cap
     assert len(list((tmp_path / "imported" / "records").iterdir())) == 2
 
 
+def test_width_comes_first_as_in_the_pixel_size(tmp_path, capsys):
+    """Both lengths of a pixel and of an image are told x before y."""
+    tifffile.imwrite(tmp_path / "wide.tif", WIDE)
+    assert run(tmp_path, str(tmp_path / "wide.tif"), "--nm-per-px", "0.2,0.3") == 0
+    told = capsys.readouterr().out
+    assert "80 x 64 px" in told
+    assert "0.2 x 0.3 nm/px" in told
+
+
 def test_a_missing_file_is_refused(tmp_path, files, capsys):
     """With what the system says."""
     assert run(tmp_path, str(tmp_path / "d.tif"), files[0]) == 1
@@ -105,6 +116,19 @@ def test_images_become_tasks_once(label_studio, tmp_path, files, capsys):
     assert (data["pixel_size_nm"], data["equipment"]) == (pytest.approx(0.2), "HT7700")
     assert data["image"] == "/data/upload/1/1.png"
     assert "pixel_size_nm" not in label_studio.tasks[2]["data"]
+
+
+def test_a_renamed_copy_is_the_same_image(label_studio, tmp_path, files, capsys):
+    """In a second folder of imports as well; what was annotated is not asked for twice."""
+    project = ("--project", "1")
+    assert run(tmp_path, files[1], *project) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "imported").rglob("*.*")}
+    copy = str(Path(files[1]).rename(tmp_path / "copy.tif"))
+    assert run(tmp_path, copy, *project) == 0
+    assert "task 1 kept" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (tmp_path / "imported").rglob("*.*")} == before
+    assert main([copy, *project, "--out", str(tmp_path / "elsewhere")]) == 0
+    assert len(label_studio.tasks) == 1
 
 
 def test_a_scale_given_later_reaches_the_task_and_stays(label_studio, tmp_path, files, capsys):

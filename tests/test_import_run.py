@@ -10,7 +10,7 @@ import tifffile
 
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import ensure_project
-from backend.image_import import import_images, open_tasks
+from backend.batch.image_import import import_images, open_tasks
 from backend.microscope.calibration import Calibration
 from backend.microscope.importers import ImportOptions
 

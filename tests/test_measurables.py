@@ -6,13 +6,13 @@ import json
 import pytest
 from ground_truth_folder import MATERIALS, write_dataset
 
-from backend.errors import InvalidDatasetError, InvalidImageError
-from backend.measurables import (
+from backend.batch.measurables import (
     bare_measurables,
     dataset_measurables,
     masked_measurables,
 )
-from backend.measuring import Setup, read_image
+from backend.batch.measuring import Setup, read_image
+from backend.errors import InvalidDatasetError, InvalidImageError
 
 
 def sha256(path):
@@ -104,6 +104,19 @@ def test_a_pixel_size_is_a_number(export, size):
     (export / "manifest.json").write_text(json.dumps({"images": [entry]}))
     with pytest.raises(InvalidDatasetError, match="pixel_size_nm of image 0 in manifest"):
         dataset_measurables(export)
+
+
+def test_pixels_may_differ_in_width_and_height(export):
+    """As the export of an imported image tells; one side alone is not enough."""
+    sides = {"pixel_size_nm": None, "pixel_size_x_nm": 0.4, "pixel_size_y_nm": 0.2}
+    for told in ({**sides, "pixel_size_y_nm": None}, sides):
+        manifest = {"images": [{"name": "image 0", **told}]}
+        (export / "manifest.json").write_text(json.dumps(manifest))
+        if told is not sides:
+            with pytest.raises(InvalidDatasetError, match="pixel_size_y_nm of image 0 in manif"):
+                dataset_measurables(export)
+    scale = dataset_measurables(export)[0].scale
+    assert (scale.nm_per_px_x, scale.nm_per_px_y) == (0.4, 0.2)
 
 
 def test_materials_must_be_known(export):

@@ -9,11 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from native_gate import write_native
 from PIL import Image
 from synthetic_cds import write_gates, write_recipe
 
-from backend.measurables import bare_measurables, dataset_measurables, masked_measurables
-from backend.measuring import Failed, Finished, Setup, iso_time, measure, measure_all, read_image
+from backend.batch.measurables import bare_measurables, dataset_measurables, masked_measurables
+from backend.batch.measuring import (
+    Failed,
+    Finished,
+    Setup,
+    iso_time,
+    measure,
+    measure_all,
+    read_image,
+)
 from backend.metrology.database import open_database, write_run
 from backend.metrology.overlay import draw_run
 from backend.metrology.recipe_file import load_recipe
@@ -128,6 +137,24 @@ def test_gamma_keeps_gray_values_out(tmp_path):
     assert (image.no_gray, scale.calibration.source) == ("unknown_gamma", "sidecar")
 
 
+def test_labels_on_a_data_bar_are_not_measured(gates, tmp_path):
+    """Whatever an annotator accepted there: the same labels, the same run."""
+    folder, image, setup = gates
+    (measurable,) = dataset_measurables(folder)
+    native = write_native(image, tmp_path / "gate.tif")
+    rows = tifffile.imread(native).shape[0] - image.label_map.shape[0]
+    runs = []
+    for drawn in (255, 3):
+        mask = tmp_path / f"{drawn}.png"
+        label_map = np.pad(image.label_map, ((0, rows), (0, 0)), constant_values=drawn)
+        Image.fromarray(label_map).save(mask)
+        runs.append(measure(replace(measurable, image=native, mask=mask), setup))
+    assert runs[0].run.id == runs[1].run.id
+    assert runs[0].measured == runs[1].measured
+    assert runs[0].run.calibration.detail == "FEI tag, [Scan] PixelWidth"
+    assert runs[0].run.image.acquired_at == "2025-11-30T10:22:00"
+
+
 def test_an_imported_image_brings_its_intensities(gates, tmp_path):
     """An export names the picture by its hash; the record has the rest."""
     folder, image, setup = gates
@@ -181,6 +208,7 @@ def test_an_overlay_shows_the_picture_of_an_imported_image(gates, tmp_path):
         ("2025-12-30T14:22:01+01:00", "2025-12-30T13:22:01+00:00"),
         ("2025-12-30", "2025-12-30"),
         ("30 Dec 2025 14:22:01", "2025-12-30T14:22:01"),
+        ("01.02.2024 14:22:01", "2024-02-01T14:22:01"),
         ("2025:12:30 14:22:01", "2025-12-30T14:22:01"),
         ("2025/12/30 14:22:01", "2025-12-30T14:22:01"),
         ("12/30/2025 2:22:01 PM", None),
@@ -266,10 +294,11 @@ def test_probabilities_are_measured_as_a_model_s(gates, tmp_path):
     )
 
 
-def test_what_a_model_showed_counts_where_it_placed_edges(gates, tmp_path):
+@pytest.mark.parametrize("prefer", [("prob", "label"), ("label",)])
+def test_what_a_model_showed_counts_where_it_placed_edges(gates, tmp_path, prefer):
     """2 px off on other images: no width of its own is surer, whatever it says of itself."""
     folder, image, setup = gates
-    edges = setup.recipe.edges.model_copy(update={"prefer": ("prob", "label")})
+    edges = setup.recipe.edges.model_copy(update={"prefer": prefer})
     setup = replace(setup, recipe=setup.recipe.model_copy(update={"edges": edges}))
     (measurable,) = dataset_measurables(folder)
     path = tmp_path / "p.npy"
@@ -282,9 +311,14 @@ def test_what_a_model_showed_counts_where_it_placed_edges(gates, tmp_path):
 
     pairs = list(zip(alone.measured.cds, found.measured.cds, strict=True))
     widths = [pair for pair in pairs if pair[0].measurement == "gate_mcd"]
+    assert {cd.method for cd, _ in widths} == {prefer[0]}
     assert all(new.u_value == pytest.approx(math.hypot(old.u_value, 2)) for old, new in widths)
     assert all(new == old for old, new in pairs if old.measurement != "gate_mcd")
     assert found.measured.flags == (*alone.measured.flags, "model_error")
+    assert found.run.id != alone.run.id  # other numbers never replace those of before
+    others = {key: 2.0, key._replace(recipe_id="another"): 9.0, key._replace(model_id="other"): 9.0}
+    again = measure(inferred, replace(setup, model_errors=others))
+    assert (again.run.id, again.measured) == (found.run.id, found.measured)
     drawn = measure(measurable, replace(setup, model_errors={key: 2.0}))
     assert "model_error" not in drawn.measured.flags
 

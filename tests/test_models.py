@@ -70,7 +70,28 @@ def test_publish_goes_through_the_gate(run):
     assert (code, "it is worse" in said) == (0, True)
     assert said.splitlines()[-1] == "v0002 is published"
     assert run("rollback") == (0, "v0001 serves again\n")
+    assert [line.split("  ")[-1] for line in run("list")[1].splitlines()[1:3]] == [
+        "published", "rolled back",
+    ]  # fmt: skip
     assert run("rollback") == (0, "no shared model serves now\n")
+
+
+def test_damaged_versions_are_listed(run, tmp_path):
+    """Also the one that serves."""
+    run("publish", "1")
+    for version in ("v0001", "v0002"):
+        (tmp_path / "models" / version / "model.json").write_text("{")
+
+    code, said = run("list")
+
+    assert code == 0
+    assert said.splitlines()[1:] == [
+        "v0001                                  cannot be read  published",
+        "v0002                                  cannot be read",
+        "v0003    2026-11-25  1                 Si, Oxide",
+    ]
+    code, said = run("publish", "3", "--force")
+    assert (code, said.splitlines()[-1]) == (0, "v0003 is published")
 
 
 @pytest.mark.parametrize("command", [("show", "7"), ("publish", "7", "--force"), ("rollback",)])
@@ -83,7 +104,7 @@ def test_mistakes_are_sentences(run, command):
 def test_file_that_cannot_be_written_is_named(run, monkeypatch):
     """Exit code 1."""
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Registry, "publish", full)

@@ -59,6 +59,29 @@ def test_image_that_cannot_be_read_is_named(tmp_path, folder, capsys):
 
 
 @pytest.mark.usefixtures("registry")
+def test_a_second_run_segments_the_same_images(tmp_path, folder):
+    """Though the results lie beside them."""
+    for _ in range(2):
+        assert run(tmp_path, folder, "--out", folder) == 0
+    results = [path.name for path in folder.glob("*.png") if path.name != "a.png"]
+    assert sorted(results) == [
+        f"{name}.{kind}.png" for name in "ab" for kind in ("labels", "uncertainty")
+    ]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, folder, capsys):
+    """In a sentence; a legend that has no place as well."""
+    assert run(tmp_path, folder, "--out", folder / "notes.txt" / "out") == 1
+    told = capsys.readouterr().err
+    assert "notes.txt/out cannot be written: " in told
+    assert "Traceback" not in told
+    (tmp_path / "out" / "legend.json").mkdir(parents=True)
+    assert run(tmp_path, folder) == 1
+    assert "out cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("registry")
 def test_two_images_of_one_name_are_refused(tmp_path, folder, capsys):
     """One would replace the other."""
     assert run(tmp_path, folder, folder / "a.png") == 2

@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
+from backend.batch.scale_options import scale_options, told_scale
 from backend.microscope.calibration import Calibration
-from backend.scale_options import scale_options, told_scale
 from scripts import import_images, measure_cds, rescale_cds
 
 

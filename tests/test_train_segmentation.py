@@ -15,7 +15,7 @@ from PIL import Image
 
 from backend import learning
 from backend.files import write_atomically
-from backend.learning import cross_validation, networks, segmentation_training
+from backend.learning import checkpoints, cross_validation, networks, segmentation_training
 from backend.learning.registry import Registry
 from scripts import train_segmentation
 
@@ -213,7 +213,7 @@ def test_full_disk_is_one_sentence(run, registry, monkeypatch, tmp_path):
             raise OSError(28, "No space left on device")
         write_atomically(path, content)
 
-    monkeypatch.setattr(segmentation_training, "write_atomically", full)
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
     code, _, error = run("--steps", "1")
     assert (code, error.splitlines()[-1]) == (1, "[Errno 28] No space left on device")
     assert registry.cards() == []

@@ -21,13 +21,21 @@ from pathlib import Path
 import numpy as np
 
 from backend.arrays import UNLABELED, LabelMap, Probabilities
+from backend.batch.intensities import Intensities, of_file, of_import
+from backend.batch.measurables import Measurable
 from backend.errors import InvalidImageError
-from backend.intensities import Intensities, of_file, of_import
 from backend.learning.labeled_images import read_mask
-from backend.measurables import Measurable
-from backend.metrology.measure import measure_image
+from backend.metrology.measure import count_instances, measure_image
 from backend.metrology.recipe import Recipe
-from backend.metrology.records import ImageRecord, RowsOfModel, Run, RunSource, path_beside
+from backend.metrology.records import (
+    TRAINED_ON,
+    ImageRecord,
+    RowError,
+    RowsOfModel,
+    Run,
+    RunSource,
+    path_beside,
+)
 from backend.metrology.results import Measured, run_status
 from backend.metrology.stated_scales import Evidence, StatedScale, weigh
 from backend.metrology.subject import Subject
@@ -36,15 +44,16 @@ from backend.microscope.import_record import load_imported
 from backend.microscope.importers import ImportOptions, import_file
 from backend.microscope.scale import Scale, check_plausible, is_plausible
 
-ENGINE_VERSION = "2"  # since gray edges are fitted with the skins of their materials
-"""Counts up when the same inputs give other values: a new default, a better fit."""
+ENGINE_VERSION = "4"  # since gaps are on one level, and a model's labels as uncertain as it showed
+"""Counts up when the same inputs give other rows: a new default, a better fit, and also another
+guide, which makes the labels of model runs."""
 
 MODEL_ERROR = "model_error"
 """Flag of a run whose uncertainties hold what its model showed on images with drawn labels."""
 
-TIMES = ("%d %b %Y %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
-"""How microscopes write the time, beside ISO 8601: Zeiss, TIFF, JEOL. Day and month of 01/02/2024
-are anyone's guess."""
+TIMES = ("%d %b %Y %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+"""How microscopes write the time, beside ISO 8601: Zeiss, FEI, TIFF, JEOL. Day and month of
+01/02/2024 are anyone's guess."""
 
 AHEAD = 2
 """Images that wait for each process, so that none stands idle."""
@@ -147,7 +156,8 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
     subject = _subject(measurable, image, scale)
     measured = measure_image(subject, setup.recipe)
     of_scale = (flag for flag in scale.flags if flag != "anisotropic")  # the recipe has a say there
-    flags = tuple(dict.fromkeys((*measured.flags, *of_scale)))
+    of_model = (TRAINED_ON,) if measurable.is_trained_on else ()
+    flags = tuple(dict.fromkeys((*measured.flags, *of_scale, *of_model)))
     status = run_status(flags, has_values=measured.status != "failed")
     run = Run(
         _image_record(measurable, image, setup.database),
@@ -158,23 +168,44 @@ def measure(measurable: Measurable, setup: Setup) -> Finished:
         scale.found[1:],
         scale.is_stated,
     )
-    finished = replace(measured, status=status, flags=flags)
-    if run.source.model:
-        finished = _with_model_error(finished, run, setup)
+    run = replace(run, model_errors=tuple(_model_errors(run, setup)))
+    finished = _with_model_errors(replace(measured, status=status, flags=flags), run)
     return Finished(run, finished, time.perf_counter() - started, scale.note)
 
 
-def _with_model_error(measured: Measured, run: Run, setup: Setup) -> Measured:
-    """Let what a model showed on images with drawn labels count where its belief placed edges.
+def count_structures(
+    measurable: Measurable, image: Intensities, scale: Scale, recipe: Recipe
+) -> dict[str, int]:
+    """How many of each structure the drawn labels of an image hold.
 
-    How steep probabilities are says little of how right they are.
+    Raises:
+        ValueError: The labels do not fit the image, its materials or the recipe.
+        OSError: They cannot be read.
     """
-    model_id, recipe_id = run.source.model.id if run.source.model else "", run.recipe_id
+    return count_instances(_subject(measurable, image, scale), recipe)
+
+
+def _model_errors(run: Run, setup: Setup) -> Iterator[RowError]:
+    """What the database knows of the errors of the run's model by its recipe."""
+    model = run.source.model
+    if model is None:
+        return
+    for rows, error in setup.model_errors.items():
+        if (rows.model_id, rows.recipe_id) == (model.id, run.recipe_id):
+            yield RowError(rows.measurement, rows.side, rows.part, rows.quantity, error)
+
+
+def _with_model_errors(measured: Measured, run: Run) -> Measured:
+    """Let what a model showed on images with drawn labels count wherever it placed edges.
+
+    How steep probabilities are says little of how right they are, and the outline of the likeliest
+    classes is no better; only what gray values placed stands on something else.
+    """
+    errors = {tuple(rows): error for *rows, error in run.model_errors}
     cds = []
     for cd in measured.cds:
-        key = RowsOfModel(model_id, recipe_id, cd.measurement, cd.side, cd.part, cd.quantity)
-        error = setup.model_errors.get(key)
-        if error is not None and cd.value is not None and cd.method == "prob":
+        error = errors.get((cd.measurement, cd.side, cd.part, cd.quantity))
+        if error is not None and cd.value is not None and cd.method != "gray":
             cd = replace(cd, u_value=math.hypot(cd.u_value or 0.0, error))
         cds.append(cd)
     is_changed = any(new is not old for new, old in zip(cds, measured.cds, strict=True))
@@ -211,8 +242,9 @@ def _subject(measurable: Measurable, image: Intensities, scale: Scale) -> Subjec
         label_map = _label_map(measurable, image)
     else:
         label_map = probabilities.argmax(axis=0).astype(np.uint8)
-        if image.databar_rows:  # the model has an opinion of letters, too
-            label_map[-image.databar_rows :] = UNLABELED
+    if image.databar_rows:  # models have an opinion of letters, and annotators accept it
+        label_map = label_map.copy()
+        label_map[-image.databar_rows :] = UNLABELED
     return Subject(
         label_map,
         measurable.materials,
@@ -237,9 +269,12 @@ def _label_map(measurable: Measurable, image: Intensities) -> LabelMap:
         raise InvalidImageError("it has no labels: give masks, or a model")
     label_map = read_mask(measurable.mask, measurable.image, image.shape)
     classes = np.unique(label_map[label_map != UNLABELED])
-    if len(classes) and classes[-1] >= len(measurable.materials):
+    if not len(classes):
+        raise InvalidImageError(f"the mask {measurable.mask} labels no pixel: draw it first")
+    unknown = classes[classes >= len(measurable.materials)]
+    if len(unknown):
         raise InvalidImageError(
-            f"the mask {measurable.mask} holds class {classes[-1]}, and there are "
+            f"the mask {measurable.mask} holds class {', '.join(map(str, unknown))}, and there are "
             f"{len(measurable.materials)} materials: it belongs to another legend"
         )
     return label_map

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from backend.arrays import UNLABELED
+from backend.batch.intensities import Intensities
+from backend.batch.measurables import Measurable
+from backend.batch.measuring import Setup, read_image
 from backend.errors import InvalidImageError, RegistryError
 from backend.learning.guide import Guide
+from backend.learning.provenance import prior_sha256
 from backend.learning.registry import ModelCard, Registry
 from backend.learning.shared_model import SharedModel
-from backend.measurables import Measurable
-from backend.measuring import Setup, read_image
 from backend.metrology.records import ModelRecord
+from backend.microscope.images import decode_image, pixels_sha256
 
 
 def published_materials(registry: Path) -> tuple[str, ...]:
@@ -59,7 +62,9 @@ def segmented(
     models = Registry(registry)
     card = _published(models)
     shared = SharedModel(card, models.load(card))
-    record = ModelRecord("shared model", models.weights_sha256(card), card.materials, card.name)
+    record = ModelRecord(
+        "shared model", models.weights_sha256(card), card.materials, card.name, prior_sha256()
+    )
     for number, measurable in enumerate(measurables):
         try:
             image, _ = read_image(measurable, setup)
@@ -70,4 +75,18 @@ def segmented(
         guide = Guide(image.picture, len(card.materials), shared=shared)
         prediction = guide.update(np.full(guide.shape, UNLABELED, np.uint8))
         np.save(path, prediction.probabilities.astype(np.float16))
-        yield replace(measurable, materials=card.materials, probabilities=path, model=record)
+        yield replace(
+            measurable,
+            materials=card.materials,
+            probabilities=path,
+            model=record,
+            is_trained_on=_is_trained_on(card, measurable, image),
+        )
+
+
+def _is_trained_on(card: ModelCard, measurable: Measurable, image: Intensities) -> bool:
+    """Whether the model has learned from this image: as its picture, or as it lies in a dataset."""
+    shown = [pixels_sha256(image.picture)]
+    if measurable.image.suffix.lower() == ".png":
+        shown.append(pixels_sha256(decode_image(measurable.image.read_bytes())))
+    return not set(shown).isdisjoint(card.pictures)

@@ -11,10 +11,19 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.measurables import Measurable
-from backend.measuring import Failed, Finished, Setup, measure_all, read_image
+from backend.batch.intensities import Intensities
+from backend.batch.measurables import Measurable
+from backend.batch.measuring import (
+    Failed,
+    Finished,
+    Setup,
+    count_structures,
+    measure_all,
+    read_image,
+)
 from backend.metrology.agreement import model_errors
 from backend.metrology.database import CdDatabase, open_database, stated_scales, write_run
+from backend.metrology.flag_meanings import meaning
 from backend.metrology.overlay import save_overlays
 from backend.metrology.recipe import Recipe
 from backend.metrology.recipe_plan import describe_plan
@@ -22,6 +31,7 @@ from backend.metrology.results import RunStatus
 from backend.metrology.rows import measurement_rows
 from backend.metrology.summary import summarize_run
 from backend.microscope.calibration import Calibration
+from backend.microscope.scale import Scale
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,10 @@ def run_batch(measurables: Iterable[Measurable], batch: Batch) -> Iterator[Told]
 
 
 def check_batch(measurables: Iterable[Measurable], setup: Setup) -> Iterator[str]:
-    """Tell what would be measured on each image; nothing is measured or written."""
+    """Tell what would be measured on each image; nothing is measured or written.
+
+    Labels are opened where they are drawn already; a model is not asked for its own.
+    """
     told = set()
     for measurable in measurables:
         try:
@@ -100,6 +113,21 @@ def check_batch(measurables: Iterable[Measurable], setup: Setup) -> Iterator[str
         if size not in told:
             yield from (f"  {line}" for line in describe_plan(setup.recipe, size))
             told.add(size)
+        if measurable.mask:
+            yield f"  {_structures(measurable, image, scale, setup.recipe)}"
+
+
+def _structures(measurable: Measurable, image: Intensities, scale: Scale, recipe: Recipe) -> str:
+    """What the drawn labels of an image hold, or why it could not be measured."""
+    try:
+        counts = count_structures(measurable, image, scale, recipe)
+    except (ValueError, OSError) as error:
+        return f"cannot be measured: {error}"
+    found = ", ".join(
+        f"{counts[name]} {name}" if name in counts else f"{name} not known without a pixel size"
+        for name in recipe.structures
+    )
+    return f"found in its labels: {found}"
 
 
 @contextmanager
@@ -166,6 +194,7 @@ def _notes(finished: Finished) -> Iterator[str]:
     if lost:
         yield f"without value: {', '.join(f'{n} of {name}' for name, n in lost.items())}"
     if measured.flags:
-        yield f"flags: {', '.join(measured.flags)}"
+        told = (f"{flag} ({meaning(flag)})" for flag in measured.flags)
+        yield f"flags: {', '.join(told)}"
     if finished.note:
         yield finished.note

@@ -72,7 +72,7 @@ def describe(outcome: ImportOutcome) -> Iterator[str]:
         yield f"refused {outcome.path}: {outcome.refusal}"
         return
     dataset, detector = record["file"]["dataset"], record["acquisition"]["detector"]
-    parts = [f"{record['kind']}, {record['height_px']} x {record['width_px']} px {record['dtype']}"]
+    parts = [f"{record['kind']}, {record['width_px']} x {record['height_px']} px {record['dtype']}"]
     parts.append(_describe_scale(record["calibration"]))
     parts += [f"image {dataset}"] if dataset else []
     parts += [f"detector {detector}"] if detector else []

@@ -34,6 +34,7 @@ class Measurable:
     mask: Path | None = None  # class index per pixel
     probabilities: Path | None = None  # of a model: (C, H, W), a NumPy file
     model: ModelRecord | None = None
+    is_trained_on: bool = False  # by that model
     scale: Calibration | None = None  # told from outside the image's file
     picture: Path | None = None  # what was labeled, where that is another file
     task: int | None = None
@@ -77,7 +78,7 @@ def dataset_measurables(folder: Path, originals: Path | None = None) -> list[Mea
         is_lost = originals and not record and picture.stem not in native
         found.append(
             Measurable(
-                picture.stem,
+                record.stem if record else picture.stem,
                 native.get(picture.stem, picture),
                 record,
                 materials or _true_materials(folder, picture.stem),
@@ -172,13 +173,18 @@ def _true_materials(folder: Path, name: str) -> tuple[str, ...]:
 
 def _told_scale(entry: dict[str, Any]) -> Calibration | None:
     """The pixel size that the task's data in Label Studio had."""
-    size_nm = entry.get("pixel_size_nm")
-    if size_nm is None:
+    square = entry.get("pixel_size_nm")
+    names = ("pixel_size_x_nm", "pixel_size_y_nm") if square is None else ("pixel_size_nm",) * 2
+    sides: list[Any] = [entry.get(name) for name in names]
+    if sides == [None, None]:
         return None
-    if isinstance(size_nm, bool) or not isinstance(size_nm, int | float) or not 0 < size_nm < inf:
-        raise InvalidDatasetError(
-            f"pixel_size_nm of {entry['name']} in {MANIFEST} is {size_nm!r}: give a positive "
-            "number, without quotes"
-        )
+    for name, side in zip(names, sides, strict=True):
+        if isinstance(side, bool) or not isinstance(side, int | float) or not 0 < side < inf:
+            raise InvalidDatasetError(
+                f"{name} of {entry['name']} in {MANIFEST} is {side!r}: give a positive number, "
+                "without quotes"
+            )
     detail = f"pixel_size_nm of task {entry.get('task')}"
-    return Calibration(size_nm, size_nm, "manual", detail=detail, raw=repr(size_nm))
+    x_nm, y_nm = sides
+    raw = repr(x_nm) if x_nm == y_nm else f"{x_nm!r} x {y_nm!r}"
+    return Calibration(x_nm, y_nm, "manual", detail=detail, raw=raw)

@@ -11,14 +11,14 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from backend.errors import InvalidDatasetError
-from backend.measurables import (
+from backend.batch.measurables import (
     Measurable,
     bare_measurables,
     dataset_measurables,
     masked_measurables,
 )
-from backend.measuring import Setup
+from backend.batch.measuring import Setup
+from backend.errors import InvalidDatasetError
 
 
 class Wanted(Protocol):
@@ -69,7 +69,7 @@ def open_source(wanted: Wanted) -> Iterator[Source]:
 
 @contextmanager
 def _model_source(images: Sequence[Path], registry: Path) -> Iterator[Source]:
-    from backend.model_labels import published_materials, segmented  # loads PyTorch
+    from backend.batch.model_labels import published_materials, segmented  # loads PyTorch
 
     measurables, materials = bare_measurables(images), published_materials(registry)
     with tempfile.TemporaryDirectory(prefix="probabilities-") as folder:
@@ -82,8 +82,8 @@ def _model_source(images: Sequence[Path], registry: Path) -> Iterator[Source]:
 
 def _export(wanted: Wanted) -> Path:
     """Bring a project's finished ground truth to a folder that stays beside the database."""
-    from backend.project_export import open_export  # loads the client of Label Studio
     from backend.settings import Settings
+    from backend.work.project_export import open_export  # loads the client of Label Studio
 
     folder = wanted.database.parent / f"project-{wanted.project}"
     try:

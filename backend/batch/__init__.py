@@ -1,0 +1,1 @@
+"""What the scripts do with many images: import, measure, trace back."""
