@@ -21,9 +21,9 @@ from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import connect_backend, ensure_project, import_image
 from backend.annotation.tabs import ensure_tabs
-from backend.demo_images import DemoImage, read_images, synthetic_images
-from backend.demo_servers import Keys, backend_server, label_studio, load_keys, say
-from backend.processes import ServerError, check_port, free_port
+from backend.trials.demo_images import DemoImage, read_images, synthetic_images
+from backend.trials.demo_servers import Keys, backend_server, label_studio, load_keys, say
+from backend.trials.processes import ServerError, check_port, free_port
 
 TITLE = "TEM guide demo"
 MATERIALS_FILE = "materials.json"

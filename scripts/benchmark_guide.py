@@ -30,11 +30,12 @@ from backend.annotation.label_config import LabelConfig
 from backend.annotation.predictions import to_results
 from backend.annotation.rle import encode_mask
 from backend.arrays import UNLABELED
-from backend.benchmark_cases import Case, make_case, noisy_masks
-from backend.benchmark_table import Row, format_table, medians, timed
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
 from backend.microscope.images import to_gray
+from backend.trials.benchmark_cases import Case, make_case, noisy_masks
+from backend.trials.benchmark_table import Row, format_table, medians, timed
+from backend.work.resources import to_store
 
 RATIO = "guide's second update : forest's turn"
 GOALS = {  # largest value wanted, by side in px and subject
@@ -85,9 +86,9 @@ def time_guide(case: Case) -> dict[str, float]:
 
 def encode(prediction: backend.Prediction, case: Case) -> None:
     """Write a prediction as Label Studio wants it, and forget it."""
+    stored = to_store(prediction, None)
     config = LabelConfig(case.materials)
-    probabilities = prediction.probabilities
-    to_results(prediction.label_map, prediction.spots, config, probabilities=probabilities)
+    to_results(stored.label_map, stored.spots, config, scores=stored.scores)
 
 
 def share_of_stages(case: Case) -> dict[str, float]:

@@ -25,7 +25,6 @@ from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 
-from backend.benchmark_table import Row, format_table, medians, timed
 from backend.learning.dataset_legend import legend_json
 from backend.metrology.database import open_database, write_run
 from backend.metrology.measure import measure_image
@@ -38,6 +37,7 @@ from backend.microscope.calibration import Calibration
 from backend.microscope.devices import MATERIALS
 from backend.microscope.synthetic import make_image
 from backend.microscope.synthetic_files import save_image
+from backend.trials.benchmark_table import Row, format_table, medians, timed
 
 MEASURE = Path(__file__).with_name("measure_cds.py")
 DIFFERENT = 4  # images that are drawn

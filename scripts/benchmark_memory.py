@@ -24,13 +24,13 @@ from tqdm import tqdm
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.tasks import Json
-from backend.benchmark_cases import Case, brush_results, make_case, prompt_result
-from backend.benchmark_table import Row, format_table, timed
-from backend.demo_images import as_png
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
-from backend.service import GuideService
+from backend.serving.service import GuideService
 from backend.settings import Settings
+from backend.trials.benchmark_cases import Case, brush_results, make_case, prompt_result
+from backend.trials.benchmark_table import Row, format_table, timed
+from backend.trials.demo_images import as_png
 
 GOAL = {(20, 1024): 3.0}  # GB, by tasks and side in px
 NOWHERE = "http://127.0.0.1:9"  # images are files, and drafts come with the request

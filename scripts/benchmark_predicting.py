@@ -3,7 +3,8 @@
     python scripts/benchmark_predicting.py --size 1024 --images 8 --repeat 5
 
 Both see the same images in the same run, turn by turn: the bare network on tensors in memory, and
-what `predict_images.py` does, which also reads the files, and writes labels and uncertainty.
+what `predict_images.py` does, which also reads the files, and writes labels and uncertainty. With
+random weights uncertainty is noise, which compresses badly: give a --registry.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-import torch
-
-from backend.benchmark_table import Row, format_table
-from backend.demo_images import as_png
 from backend.learning import networks
 from backend.learning.inference import segment_files
 from backend.learning.registry import Registry
 from backend.microscope.images import decode_image, to_gray
 from backend.microscope.synthetic import make_image
+from backend.trials.benchmark_table import Row, format_table
+from backend.trials.demo_images import as_png
 
 GOAL_RATIO = 1.25
 """Largest wanted: 0.8 of the throughput of the network alone."""
@@ -42,6 +41,8 @@ def draw(folder: Path, images: int, size_px: int) -> list[Path]:
 
 def measure(network: networks.SharedNetwork, paths: Sequence[Path], repeat: int) -> list[Row]:
     """Medians of seconds an image, and of their ratio; everything is done once before."""
+    import torch  # after backend, which tells OpenMP how to wait
+
     device = next(network.parameters()).device
     inputs = [
         networks.to_input(networks.pad_image(to_gray(decode_image(path.read_bytes())))).to(device)
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--registry", type=Path, help="of shared models; without: random weights")
     options = parser.parse_args(arguments)
     try:
-        network = load(options.registry).to("cuda" if torch.cuda.is_available() else "cpu")
+        network = load(options.registry).to(networks.fastest_device())
         with tempfile.TemporaryDirectory() as folder:
             paths = draw(Path(folder), max(options.images, 1), options.size)
             rows = measure(network, paths, max(options.repeat, 1))

@@ -27,11 +27,11 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.annotation.label_config import write_label_config
-from backend.benchmark_cases import Case, brush_results, make_case
-from backend.benchmark_table import Row, format_table, timed
-from backend.demo_images import as_png
-from backend.demo_servers import Keys, backend_server
-from backend.processes import ServerError, free_port
+from backend.trials.benchmark_cases import Case, brush_results, make_case
+from backend.trials.benchmark_table import Row, format_table, timed
+from backend.trials.demo_images import as_png
+from backend.trials.demo_servers import Keys, backend_server
+from backend.trials.processes import ServerError, free_port
 
 LATENCY_GOAL_MS = 50.0
 PACE_S = 0.05  # between two requests to the server
@@ -54,11 +54,14 @@ class LabelStudioStandIn(BaseHTTPRequestHandler):
             self.image_sent.set()
 
     def do_POST(self) -> None:
-        """Take a prediction."""
+        """Take a prediction, or a column of the Data Manager."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.predictions.append(body["model_version"])
+        is_prediction = "model_version" in body
+        if is_prediction:
+            self.predictions.append(body["model_version"])
         self._send(201, json.dumps({**body, "id": len(self.predictions)}).encode())
-        self.trained.set()
+        if is_prediction:
+            self.trained.set()
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""

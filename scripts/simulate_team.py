@@ -27,12 +27,12 @@ from backend.annotation.projects import (
     import_image,
 )
 from backend.annotation.tabs import ensure_tabs
-from backend.demo_images import as_png
-from backend.demo_servers import backend_server, label_studio, load_keys
 from backend.microscope.equipment import EquipmentName
 from backend.microscope.synthetic import SyntheticImage, make_image
-from backend.processes import ServerError, free_port
-from backend.team import Finished, Person, train
+from backend.trials.demo_images import as_png
+from backend.trials.demo_servers import backend_server, label_studio, load_keys
+from backend.trials.processes import ServerError, free_port
+from backend.trials.team import Finished, Person, train
 
 EQUIPMENT: tuple[EquipmentName, ...] = ("A", "B")
 LINE = "{:>6} {:>8} {:>6} {:>8.2f} {:>15.4f} {:>10.4f}  {}"

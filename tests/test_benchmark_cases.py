@@ -6,7 +6,13 @@ import pytest
 from backend.annotation.label_config import LabelConfig
 from backend.annotation.scribbles import rasterize, weak_labels
 from backend.annotation.tasks import parse_annotation, parse_prompts
-from backend.benchmark_cases import brush_results, make_case, noisy_masks, paint, prompt_result
+from backend.trials.benchmark_cases import (
+    brush_results,
+    make_case,
+    noisy_masks,
+    paint,
+    prompt_result,
+)
 
 
 @pytest.fixture(scope="module")

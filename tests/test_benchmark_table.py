@@ -1,6 +1,6 @@
 """The table of the benchmarks says which goals are met."""
 
-from backend.benchmark_table import Row, format_table, medians, timed
+from backend.trials.benchmark_table import Row, format_table, medians, timed
 
 
 def test_table_says_which_goal_is_met():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.demo_images import read_images, synthetic_images
 from backend.errors import InvalidImageError
+from backend.trials.demo_images import read_images, synthetic_images
 
 
 def test_png_is_left_as_it_is(tmp_path):

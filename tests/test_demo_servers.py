@@ -6,9 +6,9 @@ import stat
 
 import pytest
 
-from backend import demo_servers
-from backend.demo_servers import label_studio, load_keys
-from backend.processes import ServerError, free_port
+from backend.trials import demo_servers
+from backend.trials.demo_servers import label_studio, load_keys
+from backend.trials.processes import ServerError, free_port
 
 
 def test_keys_are_random_and_kept(tmp_path):

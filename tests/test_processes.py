@@ -10,7 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from backend.processes import Server, ServerError, check_port, free_port, running
+from backend.trials.processes import Server, ServerError, check_port, free_port, running
 
 HEALTHY = """
 import http.server, subprocess, sys
@@ -80,7 +80,7 @@ def test_server_is_stopped_when_the_block_is_interrupted(tmp_path):
 
 def test_deaf_server_is_killed(tmp_path, monkeypatch):
     """One that ignores the polite signal does not hold us up."""
-    monkeypatch.setattr("backend.processes.STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("backend.trials.processes.STOP_TIMEOUT_S", 0.2)
 
     with running(server(tmp_path, DEAF), lambda _: None) as url:
         pass
@@ -109,7 +109,7 @@ def test_silent_server_is_given_up(tmp_path):
 
 def test_progress_is_shown_now_and_then(tmp_path, monkeypatch):
     """The first start of Label Studio takes a minute."""
-    monkeypatch.setattr("backend.processes.PROGRESS_S", 0.1)
+    monkeypatch.setattr("backend.trials.processes.PROGRESS_S", 0.1)
     lines = []
 
     with running(server(tmp_path, "import time; time.sleep(0.5)" + HEALTHY), lines.append):

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 
-from backend.team import Finished, training_status
+from backend.trials.team import Finished, training_status
 from scripts.simulate_team import play, summary
 
 

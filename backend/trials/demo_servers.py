@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backend.annotation.projects import BackendAddress
-from backend.processes import Server, ServerError, running
+from backend.trials.processes import Server, ServerError, running
 
 BACKEND_USER = "label-studio"
 

@@ -1,0 +1,1 @@
+"""The product at work: real servers, simulated people, load, benchmarks."""
