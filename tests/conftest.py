@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 from loopback import loopback_server
+from warm_process import WarmProcess, warm_process
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.projects import BackendAddress
-from backend.demo_servers import Keys, backend_server, label_studio, load_keys
 from backend.learning import prior_samples
-from backend.processes import free_port
+from backend.trials.demo_servers import Keys, backend_server, label_studio, load_keys
+from backend.trials.processes import free_port
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ def loopback():
     """Run a small HTTP server that a test can tell what to answer."""
     with loopback_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmProcess]:
+    """A process that forks backends and other writers, which tests kill."""
+    with warm_process() as process:
+        yield process
 
 
 class InThisProcess:

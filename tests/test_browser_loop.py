@@ -21,10 +21,10 @@ from backend.annotation.rle import decode_mask
 from backend.annotation.scribbles import rasterize, weak_labels
 from backend.annotation.tasks import parse_annotation, parse_results
 from backend.arrays import UNLABELED
-from backend.demo_images import DemoImage, as_png
 from backend.learning.labeled_images import folder_images
 from backend.microscope.images import decode_image
 from backend.microscope.synthetic import make_image
+from backend.trials.demo_images import DemoImage, as_png
 from scripts.export_ground_truth import main as export
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
