@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_defaults_in_the_readme_are_those_of_the_settings():
         assert str(Settings.model_fields[name.lower()].default) == default
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", README))))
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http|#)([^)]+)\)", README))))
 def test_every_link_leads_somewhere(link):
     """Pictures and files."""
     assert (ROOT / link).exists()
@@ -69,3 +70,22 @@ def test_every_script_tells_how_it_is_used(script):
     command = [sys.executable, str(script), "--help"]
     usage = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - ours
     assert usage.stdout.startswith("usage:")
+
+
+def test_the_table_of_commands_names_extras_that_exist():
+    """Nobody is asked to install what there is not."""
+    table = README.split("| to | command |")[1].split("\n\n")[0]
+    cells = [row.split("|")[3] for row in table.splitlines()[2:]]
+    extras = set(metadata("tem-guide").get_all("Provides-Extra"))
+
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+    assert {"train", "report"} <= named <= extras
+
+
+@pytest.mark.parametrize("section", sorted(set(re.findall(r"\]\(#([^)]+)\)", README))))
+def test_links_within_the_page_lead_somewhere(section):
+    """Addresses of sections are their titles in small letters, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+
+    assert section in [title.lower().replace(" ", "-") for title in titles]
