@@ -143,8 +143,8 @@ def _ious_of_new(
         network = registry.load(parent).to(fastest_device())
     except RegistryError:  # the gate compares by what its card tells
         return {}
-    return {
-        image.name: round(mean_iou(segment(network, gray).label_map, image.truth), 5)
-        for image in new
-        for gray in [image.gray.astype(np.float32)]
-    }
+    ious = {}
+    for image in new:
+        label_map = segment(network, image.gray.astype(np.float32)).label_map
+        ious[image.name] = round(mean_iou(label_map, image.truth), 5)
+    return ious
