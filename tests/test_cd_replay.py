@@ -90,6 +90,14 @@ def test_effort_tells_medians_and_how_many_got_there():
     assert effort.told() == "| cd | 4 | 30 | 2 of 3 |"
 
 
+def test_rankings_are_compared_image_by_image():
+    """A ranking that never got there asked for more than any number; twice never is a tie."""
+    cd = Effort("cd", (4, 3, math.inf, math.inf), (30, 20, math.inf, math.inf))
+    entropy = Effort("entropy", (9, 2, 12, math.inf), (90, 10, 80, math.inf))
+
+    assert cd.beside(entropy) == ("cd against entropy: fewer strokes on 1 of 4 images, more on 2")
+
+
 def test_comparison_counts_an_image_that_never_gets_right_as_infinite(image):
     """Its strokes would else look few."""
     rankings = {"everywhere": everywhere, "nowhere": nowhere}

@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import gt, lt
 from statistics import median
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from backend.arrays import UNLABELED, LabelMap, Probabilities
 from backend.learning.guide import Guide
@@ -153,6 +155,15 @@ class Effort:
             f"| {reached} of {len(self.turns)} |"
         )
 
+    def beside(self, other: Effort) -> str:
+        """On how many of the same images it asked for fewer strokes, and on how many for more."""
+        pairs = list(zip(self.strokes, other.strokes, strict=True))
+        fewer, more = (sum(compare(*pair) for pair in pairs) for compare in (lt, gt))
+        return (
+            f"{self.ranking} against {other.ranking}: fewer strokes on {fewer} of {len(pairs)} "
+            f"images, more on {more}"
+        )
+
 
 def compare_rankings(
     images: Sequence[SyntheticImage], turns: int, rankings: Mapping[str, Ranking] = RANKINGS
@@ -161,7 +172,8 @@ def compare_rankings(
     efforts = []
     for name, ranking in rankings.items():
         ends = [
-            list(replay_cds(image, ranking, turns, seed))[-1] for seed, image in enumerate(images)
+            list(replay_cds(image, ranking, turns, seed))[-1]
+            for seed, image in enumerate(tqdm(images, name, leave=False))
         ]
         efforts.append(
             Effort(
