@@ -188,7 +188,7 @@ def test_scribbles_become_finished_ground_truth(page, workplace, dataset, make_c
     assert len(suggestions) == len(case.materials) + len(boxes_of(answers[-1]))
     check_progress(case, answers)
     check_stored(workplace, case, task_id, strokes, answers[-1])
-    check_exported(workplace, case, task_id, answers[-1], dataset)
+    check_exported(workplace, case, task_id, (strokes, answers[-1]), dataset)
 
 
 def check_progress(case, answers):
@@ -203,20 +203,23 @@ def check_stored(workplace, case, task_id, strokes, answer):
     """Label Studio stored the status, the masks and the scribbles as they were shown."""
     annotation, config = stored(workplace, case, task_id)
     truth = compose_label_map(annotation, config, {}, case.truth.shape)
+    accepted = untouched(strokes, case)  # elsewhere strokes win
     assert annotation.finished
-    assert np.mean(truth.label_map == label_map_of(answer, case)) > 0.999
+    assert np.mean((truth.label_map == label_map_of(answer, case))[accepted]) > 0.999
     check_scribbles(annotation, config, strokes, case)
 
 
-def check_exported(workplace, case, task_id, answer, dataset):
+def check_exported(workplace, case, task_id, work, dataset):
     """The command brings image and masks to disk, beside the running backend; twice the same."""
+    strokes, answer = work
+    accepted = untouched(strokes, case)
     project_id = workplace.client.task(task_id)["project"]
     for _ in range(2):
         assert export([str(project_id), "--out", str(dataset), "--coco"]) == 0
     (exported,) = folder_images(dataset, count=2)
     (entry,) = json.loads((dataset / "manifest.json").read_text())["images"]
     assert (exported.image == decode_image(case.image.content)).all()
-    assert np.mean(exported.truth == label_map_of(answer, case)) > 0.999
+    assert np.mean((exported.truth == label_map_of(answer, case))[accepted]) > 0.999
     assert (entry["task"], entry["materials"]) == (task_id, list(case.materials))
     assert entry["share_by_origin"]["accepted"] > 0.9
 
@@ -232,12 +235,18 @@ def check_scribbles(annotation, config, strokes, case):
     """The weak labels lie on the drawn paths, and nowhere else."""
     regions, _ = weak_labels(annotation.regions, config, {})
     label_map = rasterize(regions, config.materials, case.truth.shape)
+    for stroke in strokes:
+        assert np.mean(label_map[along(stroke)] == stroke.label) > 0.9
+    assert len(regions) == len(strokes)
+    assert not (label_map != UNLABELED)[untouched(strokes, case)].any()
+
+
+def untouched(strokes, case):
+    """Pixels that no brush has come near. Shape (H, W)."""
     painted = np.zeros(case.truth.shape, dtype=bool)
     for stroke in strokes:
         painted[along(stroke)] = True
-        assert np.mean(label_map[along(stroke)] == stroke.label) > 0.9
-    assert len(regions) == len(strokes)
-    assert not (label_map != UNLABELED)[distance_to(painted) > 2 * BRUSH_SCREEN_PX].any()
+    return distance_to(painted) > 2 * BRUSH_SCREEN_PX
 
 
 def distance_to(mask):
