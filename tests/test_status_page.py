@@ -153,6 +153,25 @@ def test_lineage_tells_what_became_of_each_version(page, url, settings):
     ]
 
 
+def test_damaged_versions_are_shown(page, url, settings):
+    """With what is wrong: neither may look as if it had never been, nor as if it were well."""
+    registry = Registry(settings.registry)
+    for _ in range(3):
+        registry.add(networks.SharedNetwork(2, "random").eval(), CARD)
+    registry.publish(2)
+    (settings.registry / "v0001" / "model.json").write_text("{")
+    weights = settings.registry / "v0002" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    shown = read(page, url)["models"]
+    assert [row[:2] for row in cells(shown)[1:]] == [
+        ["v0003", "not published"],
+        ["v0002", "serves now, damaged"],
+        ["v0001", "not published, damaged"],
+    ]
+    assert re.search("v0001 is damaged: .*model.json cannot be read", shown)
+    assert re.search("v0002 is damaged: .*holds no weights that can be read", shown)
+
+
 def test_damaged_registry_is_said(page, url, settings):
     """The page is still there."""
     settings.registry.mkdir()

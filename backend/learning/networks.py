@@ -360,6 +360,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} holds no weights that can be read: {error}") from error
 
 
+def check_size(path: Path) -> None:
+    """Make sure, without reading its tensors, that a file of `save_tensors` is there as a whole.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} holds no weights that can be read: {error}") from error
+
+
 def fold_batch_norm(module: nn.Module) -> None:
     """Merge each BatchNorm into the convolution before it, in place; for evaluation only.
 

@@ -130,6 +130,17 @@ class Registry:
         """
         return _read_card(self.folder / f"v{version:04d}" / _CARD)
 
+    def damage(self, version: int) -> str:
+        """What is wrong with the files of a version, as far as can be told at once; "" if nothing.
+
+        Its weights are read only when it is to serve.
+        """
+        try:
+            networks.check_size(self.folder / self.card(version).name / _WEIGHTS)
+        except (RegistryError, ValueError) as error:
+            return str(error)
+        return ""
+
     def history(self) -> list[int]:
         """The versions in the order in which they were published, the present one last."""
         return self._versions_in(_PUBLISHED)

@@ -58,9 +58,12 @@ _DOING = {
 class Model:
     """A version of the shared model, and what became of it."""
 
-    card: ModelCard
+    name: str
+    card: ModelCard | None
+    """None if it cannot be read."""
     standing: str
-    parent: str
+    damage: str
+    """What is wrong with its files, in words; empty if nothing is."""
 
 
 class StatusPage:
@@ -194,13 +197,15 @@ def _models(registry: Registry) -> tuple[list[Model], str]:
         history, rolled_back, failure = registry.history(), registry.rolled_back(), ""
     except RegistryError as error:
         history, rolled_back, failure = [], set(), str(error)
+    known = {card.version: card for card in registry.cards()}
     models = [
         Model(
-            card,
-            "unknown" if failure else standing(card.version, history, rolled_back),
-            f"v{card.parent:04d}" if card.parent else "-",
+            f"v{version:04d}",
+            known.get(version),
+            "unknown" if failure else standing(version, history, rolled_back),
+            registry.damage(version),
         )
-        for card in reversed(registry.cards())
+        for version in reversed(registry.versions())
     ]
     return models, failure
 
