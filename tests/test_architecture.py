@@ -120,6 +120,7 @@ FLOW = [
     "metrology.tiers",
     "metrology.measure",
     "metrology.label_draws",
+    "metrology.cd_audits",
     "metrology.cd_draws",
     "metrology.cd_spots",
     "metrology.cd_statements",

@@ -2,30 +2,19 @@
 
 import numpy as np
 import pytest
-from vague_labels import LABELS, NO_SCRIBBLES, around, believed, gates
+from vague_labels import LABELS, NO_SCRIBBLES, around, believed, gates, meets
 
 from backend.learning.spots import rank_spots
 from backend.metrology.cd_draws import STEADY_SHARE
 from backend.metrology.cd_spots import (
     ASSUMED_U_MAX,
     AUDITS,
-    audit_spots,
     report_cds,
     with_scribbles,
 )
 
 FAR = around(20, 20)
 FILL = LABELS.index("Fill")
-
-
-def meets(spot, rows, columns):
-    """Whether a box and a window share pixels."""
-    return (
-        spot.row < rows.stop
-        and rows.start < spot.row + spot.height
-        and spot.column < columns.stop
-        and columns.start < spot.column + spot.width
-    )
 
 
 def blot(probabilities, rows, columns):
@@ -92,22 +81,6 @@ def test_spots_tell_what_they_move(vague_report):
     assert unit == "nm"
     assert 0.2 < float(by) / (told.u * vague_report.nm_per_px) < 1.3
     assert 0 < vague_report.spots[0].score <= 1
-
-
-def test_wall_that_is_wrong_and_sure_is_looked_at_before_long(scene):
-    """Sixteen answers with a stroke more each: all four walls have come up, and the same again."""
-    measured = scene.gauge.measure(scene.labels)
-    row, left = scene.center_px
-    right = next(cd.center[1] for cd in measured.cds if cd.instance == 1)
-    walls = [around(row, column + side * scene.half_px) for column in (left, right)
-             for side in (-1, 1)]  # fmt: skip
-    scribbles, found = NO_SCRIBBLES.copy(), []
-    for column in range(16):
-        scribbles[0, column] = 0
-        found += audit_spots(measured, scribbles, (), 1)
-    assert all(any(meets(spot, *wall) for spot in found) for wall in walls)
-    assert audit_spots(measured, scribbles, (), 1) == (found[-1],)
-    assert audit_spots(measured, scribbles, (found[-1],), 1) != (found[-1],)
 
 
 @pytest.mark.parametrize("is_settled", [False, True])

@@ -53,4 +53,4 @@ def test_what_is_to_be_known_of_the_whole_comes_first():
 def test_end_asks_for_a_last_look():
     """It advises; the annotator finishes."""
     told = list(state_report(report(is_settled=True), IN_PX))
-    assert told[1].startswith("all are: look at the boxes at random places")
+    assert told[1].startswith("all are: look at the boxes to check")

@@ -7,7 +7,6 @@ from backend.arrays import UNLABELED
 from backend.learning.simulated_annotator import (
     Annotator,
     Habits,
-    box_window,
     correct,
     dab,
     depth_px,
@@ -169,7 +168,7 @@ def test_follower_of_spots_draws_nowhere_else(truth):
     before = annotator.scribbles.copy()
     annotator.react(np.full((3, *truth.shape), 1 / 3, np.float32), [spot(48, 48)])
     changed = annotator.scribbles != before
-    assert changed[box_window(spot(48, 48))].sum() == changed.sum() > 0
+    assert changed[spot(48, 48).window].sum() == changed.sum() > 0
 
 
 def test_nothing_recommended_nothing_drawn(truth):

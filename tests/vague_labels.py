@@ -49,3 +49,13 @@ def around(row, column, half_px=12):
     """Rows and columns of a square around a point."""
     row, column = round(row), round(column)
     return slice(row - half_px, row + half_px), slice(column - half_px, column + half_px)
+
+
+def meets(spot, rows, columns):
+    """Whether a box and a window share pixels."""
+    return (
+        spot.row < rows.stop
+        and rows.start < spot.row + spot.height
+        and spot.column < columns.stop
+        and columns.start < spot.column + spot.width
+    )

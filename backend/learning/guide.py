@@ -170,6 +170,11 @@ class Guide:
         """What identifies the image, its gray values and size, whatever file it came in."""
         return hashlib.sha256(f"{self._image.shape} ".encode() + self._image.tobytes()).hexdigest()
 
+    @property
+    def gray(self) -> GrayImage:
+        """The image as it is learned: gray values from 0 to 1, (H, W); a view."""
+        return self._unpadded(self._image)
+
     @cached_property
     def _features(self) -> CellFeatures:
         """Computed when they are first needed."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from backend.arrays import UNLABELED, LabelMap, Mask, Probabilities
-from backend.learning.simulated_annotator import box_window
 from backend.learning.spots import Spot
 
 EDGE_BAND_PX = 3
@@ -41,7 +40,7 @@ def score(label_map: LabelMap, truth: LabelMap, spots: Sequence[Spot]) -> Scores
     right = label_map == truth
     recommended = np.zeros(truth.shape, bool)
     for spot in spots:
-        recommended[box_window(spot)] = True
+        recommended[spot.window] = True
     return Scores(
         accuracy=_share(right, known),
         mean_iou=mean_iou(label_map, truth),

@@ -90,7 +90,7 @@ class Annotator:
             boxes = spots if self.name == "spots" else scatter(spots, self._truth.shape, self._rng)
             predicted = probabilities.argmax(axis=0)
             for box in boxes:
-                touch_up(sheet, self._truth, predicted, box_window(box), self._habits.dab_px)
+                touch_up(sheet, self._truth, predicted, box.window, self._habits.dab_px)
         else:
             correct(sheet, self._truth, probabilities, self._habits)
         self._lay_over(sheet)
@@ -202,12 +202,6 @@ def scatter(
         )
         for spot in spots
     )
-
-
-def box_window(spot: Spot) -> tuple[slice, slice]:
-    """Rows and columns of a box."""
-    rows = slice(spot.row, spot.row + spot.height)
-    return rows, slice(spot.column, spot.column + spot.width)
 
 
 def split_strokes(scribbles: LabelMap) -> list[tuple[Mask, int]]:

@@ -42,6 +42,12 @@ class Spot:
     reason: str
     """Why, in words, e.g. "Metal or Oxide, 48/47 %"."""
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        rows = slice(self.row, self.row + self.height)
+        return rows, slice(self.column, self.column + self.width)
+
 
 def rank_spots(
     probabilities: Probabilities,

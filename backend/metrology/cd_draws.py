@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.arrays import LabelMap
+from backend.arrays import GrayImage, LabelMap
 from backend.metrology.contours import interface_points
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
@@ -53,15 +53,17 @@ class Gauge:
         recipe: Recipe,
         calibration: Calibration | None = None,
         may_go_on: Callable[[], bool] = lambda: True,
+        gray: GrayImage | None = None,
     ) -> None:
         """Take the names of the classes, what to measure, and the pixel size if it is known.
 
-        `may_go_on` is asked before each measuring.
+        `may_go_on` is asked before each measuring; `gray` are the gray values of the image, (H, W).
         """
         edges = recipe.edges.model_copy(update={"prefer": ("label",)})
         self.recipe = recipe.model_copy(update={"edges": edges})
         self.labels = tuple(labels)
         self.calibration = calibration
+        self.gray = gray
         self._may_go_on = may_go_on
 
     def measure(self, label_map: LabelMap) -> Measured:
@@ -91,7 +93,7 @@ class Gauge:
         top = max(top, (float(rows.min()) - _MARGIN_PX) / height)
         bottom = min(bottom, (float(rows.max()) + _MARGIN_PX) / height)
         recipe = self.recipe.model_copy(update={"roi_fraction": (left, top, right, bottom)})
-        return Gauge(self.labels, recipe, self.calibration, self._may_go_on)
+        return Gauge(self.labels, recipe, self.calibration, self._may_go_on, self.gray)
 
     @property
     def nm_per_px(self) -> float | None:

@@ -20,16 +20,17 @@ from tqdm import tqdm
 from backend.arrays import UNLABELED, LabelMap, Probabilities
 from backend.learning.guide import Guide
 from backend.learning.simulated_annotator import (
-    box_window,
     first_strokes,
     split_strokes,
     uncertain_windows,
 )
 from backend.learning.uncertainty import normalized_entropy
+from backend.metrology.cd_audits import BOX_PX
 from backend.metrology.cd_draws import Gauge, paired_values
-from backend.metrology.cd_spots import BOX_PX, report_cds, with_scribbles
+from backend.metrology.cd_spots import report_cds, with_scribbles
 from backend.metrology.recipe import Recipe
 from backend.microscope.calibration import Calibration
+from backend.microscope.images import to_gray
 from backend.microscope.synthetic import SyntheticImage
 
 RIGHT_PX = 0.5
@@ -111,7 +112,8 @@ def gate_gauge(image: SyntheticImage) -> Gauge:
         "measurements": measurements,
         "annotation": {"u_max_nm": {rule["id"]: u_max_nm for rule in measurements}},
     }
-    return Gauge(image.materials, Recipe.model_validate(content), scale)
+    recipe = Recipe.model_validate(content)
+    return Gauge(image.materials, recipe, scale, gray=to_gray(image.image))
 
 
 def by_cds(believed: Probabilities, gauge: Gauge, rng: np.random.Generator) -> Iterator[Window]:
@@ -119,7 +121,7 @@ def by_cds(believed: Probabilities, gauge: Gauge, rng: np.random.Generator) -> I
     drawn = np.full(believed.shape[1:], UNLABELED, np.uint8)  # it is in what is believed
     report = report_cds(believed, drawn, gauge)
     for spot in (*report.spots, *report.audits):
-        yield box_window(spot)
+        yield spot.window
     yield from by_entropy(believed, gauge, rng)
 
 

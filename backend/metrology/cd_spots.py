@@ -6,7 +6,7 @@ draws show in the box is put into the likeliest labels, and measuring again tell
 box that touches nothing measured moves nothing, and so never comes up, however doubtful it is.
 
 The uncertainty is what the guide's own probabilities say, times a factor that makes it right on
-synthetic images. A guide that is sure and wrong still has small ones: boxes at random are for that.
+synthetic images. A guide that is sure and wrong still has small ones: audits are for that.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scipy.spatial import KDTree
 
 from backend.arrays import UNLABELED, LabelMap, Probabilities
 from backend.learning.spots import MAX_SPOTS, Spot
+from backend.metrology.cd_audits import BOX_PX, audit_spots, do_overlap
 from backend.metrology.cd_draws import (
     COVERAGE,
     STEADY_SHARE,
@@ -38,7 +39,6 @@ from backend.metrology.label_draws import draw_label_maps
 from backend.metrology.results import Measured, MeasuredCD
 
 DRAWS = 16
-BOX_PX = 24
 MIN_GAIN = 0.05
 """Squared tolerances; what settles less is not worth a stroke."""
 
@@ -46,7 +46,7 @@ _CELL_PX = BOX_PX // 2  # boxes begin at every cell
 _SCREEN = hadamard(8)  # each row a label map, each column but the first a box: low or high
 _CANDIDATES = _SCREEN.shape[1] - 1
 AUDITS = 3
-"""Boxes at random places of measured edges, once every CD is within its tolerance; before, one."""
+"""Boxes by lot at measured edges, once every CD is within its tolerance; before, one."""
 ASSUMED_U_MAX = {"px": 0.5, "deg": 0.5}
 """Tolerances where the recipe's cannot be told, as in nanometres without a pixel size."""
 
@@ -66,7 +66,7 @@ class CDReport:
     stable_share: float  # of the draws: as many structures as in the likeliest labels
     spots: tuple[Spot, ...]  # what settles most first; `score` is its share of all that is open
     is_settled: bool  # every CD is as certain as asked, and its structures are there
-    audits: tuple[Spot, ...] = ()  # boxes at random places of measured edges
+    audits: tuple[Spot, ...] = ()  # boxes by lot at measured edges
     nm_per_px: float | None = None
     is_assumed: bool = False  # the tolerances are `ASSUMED_U_MAX`, nothing told them
 
@@ -111,45 +111,10 @@ def report_cds(probabilities: Probabilities, scribbles: LabelMap, gauge: Gauge) 
         focused = gauge.focused(likeliest, measured.reference)
         spots = _Ranking(focused, likeliest, draws, measured, states).spots()
     count = AUDITS if is_settled else 1
-    audits = audit_spots(measured.reference, scribbles, spots, count)
+    audits = audit_spots(measured.reference, gauge.gray, scribbles, spots, count)
     return CDReport(
         states, measured.stable_share, spots, is_settled, audits, gauge.nm_per_px, is_assumed
     )
-
-
-def audit_spots(
-    measured: Measured, scribbles: LabelMap, others: Sequence[Spot], count: int
-) -> tuple[Spot, ...]:
-    """Boxes at random places of measured edges, apart from the others.
-
-    A guide that is sure and wrong shows no doubt, so no ranking finds it. The places change with
-    what is drawn, and only then.
-    """
-    places = [(edge, point) for edge in measured.edges for point in edge.points]
-    rng = np.random.default_rng(np.count_nonzero(scribbles != UNLABELED))
-    found: list[Spot] = []
-    for index in rng.permutation(len(places)).tolist():
-        if len(found) == count:
-            break
-        edge, point = places[index]
-        row, column = (
-            int(np.clip(round(at) - BOX_PX // 2, 0, max(side - BOX_PX, 0)))
-            for at, side in zip(point, scribbles.shape, strict=True)
-        )
-        window = slice(row, row + BOX_PX), slice(column, column + BOX_PX)
-        taken = any(_overlap(window, _window(spot)) for spot in (*others, *found))
-        if not taken and (scribbles[window] == UNLABELED).any():
-            reason = (
-                f"check: is the edge of {edge.structure} {edge.instance} right here? "
-                "A place at random"
-            )
-            height, width = scribbles[window].shape
-            found.append(Spot(row, column, height, width, 0.0, reason))
-    return tuple(found)
-
-
-def _window(spot: Spot) -> tuple[slice, slice]:
-    return slice(spot.row, spot.row + spot.height), slice(spot.column, spot.column + spot.width)
 
 
 def with_scribbles(probabilities: Probabilities, scribbles: LabelMap) -> Probabilities:
@@ -227,7 +192,7 @@ class _Ranking:
                 return
             best = int(score.argmax())
             yield best
-            score[[_overlap(boxes.windows[best], window) for window in boxes.windows]] = 0
+            score[[do_overlap(boxes.windows[best], window) for window in boxes.windows]] = 0
 
     def _moved(self, boxes: _Boxes, candidates: Sequence[int]) -> NDArray[np.float64]:
         """How far the content of each box moves each CD, 1 sigma. (K,) -> (K, J).
@@ -385,7 +350,3 @@ def _near(
     middles = [((r.start + r.stop) / 2, (c.start + c.stop) / 2) for r, c in windows]
     distances, _ = KDTree(places).query(np.array(middles))
     return np.asarray(distances <= reach_px)
-
-
-def _overlap(one: tuple[slice, slice], other: tuple[slice, slice]) -> bool:
-    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))

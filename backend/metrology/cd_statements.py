@@ -23,7 +23,7 @@ def state_report(report: CDReport, gauge: Gauge) -> Iterator[str]:
     """Say where the whole stands, then each CD with its value and uncertainty, in nm or px."""
     yield f"CDs within tolerance: {count_within(report)}"
     if report.is_settled:
-        yield "all are: look at the boxes at random places, and finish if these edges are right"
+        yield "all are: look at the boxes to check, and finish if these edges are right"
     if report.stable_share < STEADY_SHARE:
         yield f"structures differ in {1 - report.stable_share:.0%} of what could be true"
     if report.is_assumed:

@@ -15,7 +15,7 @@ from pathlib import Path
 from backend.annotation.image_facts import task_scale
 from backend.annotation.label_config import LabelConfig
 from backend.annotation.tasks import Task
-from backend.arrays import UNLABELED, LabelMap
+from backend.arrays import UNLABELED, GrayImage, LabelMap
 from backend.errors import RecipeError
 from backend.learning.guide import Prediction
 from backend.learning.spots import MAX_SPOTS, Spot
@@ -51,6 +51,7 @@ class Drawn:
 
     task: Task
     config: LabelConfig
+    gray: GrayImage  # (H, W), the image
     scribbles: LabelMap  # (H, W)
 
 
@@ -109,7 +110,7 @@ class CDGuidance:
                 f"the project has no {', '.join(unknown)}, which its materials name",
             )
         scale, doubts = task_scale(drawn.task.data)
-        gauge = Gauge(materials, self._recipe, scale, may_go_on)
+        gauge = Gauge(materials, self._recipe, scale, may_go_on, drawn.gray)
         try:
             report = report_cds(prediction.probabilities, drawn.scribbles, gauge)
         except ReportStoppedError:

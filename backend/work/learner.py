@@ -121,7 +121,7 @@ class Learner:
                 raise InvalidTaskError(f"task {task.id}: its strokes were {DRAWN_ELSEWHERE}")
             prediction = guide.update(scribbles)
             turn = keep_turn(self._store, key, sketch, guide, prediction)
-        guidance = self._cds.now(Drawn(task, config, scribbles), prediction)
+        guidance = self._cds.now(Drawn(task, config, guide.gray, scribbles), prediction)
         stored = replace(
             to_store(prediction, guide.shared), spots=guidance.spots, notes=guidance.notes
         )
@@ -197,7 +197,9 @@ class Learner:
         prediction = guide.predict()
         is_wanted = self._resources.jobs.is_wanted
         guidance = self._cds.at_leisure(
-            Drawn(of, under, scribbles), prediction, lambda: not is_wanted(subject_of(of.id))
+            Drawn(of, under, guide.gray, scribbles),
+            prediction,
+            lambda: not is_wanted(subject_of(of.id)),
         )
         if guidance.is_late:
             self._measure_cds_when_idle(of, under)
