@@ -30,6 +30,7 @@ from backend.annotation.label_config import LabelConfig
 from backend.annotation.predictions import to_results
 from backend.annotation.rle import encode_mask
 from backend.arrays import UNLABELED
+from backend.files import in_words
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
 from backend.microscope.images import to_gray
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = [row for size in options.sizes for row in measure_size(size, options.repeat)]
         rows.append(measure_memory(options.memory_size))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(format_table(rows))
     return 0

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.tasks import Json
+from backend.files import in_words
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
 from backend.serving.service import GuideService
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         rows = measure(options.tasks, options.size, options.pause)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(format_table(rows))
     return 0

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from backend.files import in_words
 from backend.learning import networks
 from backend.learning.inference import segment_files
 from backend.learning.registry import Registry
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
             paths = draw(Path(folder), max(options.images, 1), options.size)
             rows = measure(network, paths, max(options.repeat, 1))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2
     print(format_table(rows))
     return 0

@@ -27,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.annotation.label_config import write_label_config
+from backend.files import in_words
 from backend.trials.benchmark_cases import Case, brush_results, make_case
 from backend.trials.benchmark_table import Row, format_table, timed
 from backend.trials.demo_images import as_png
@@ -164,7 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         rows = measure_server(options.size, options.seconds)
     except (ValueError, OSError, ServerError, httpx.HTTPError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(format_table(rows))
     return 0

@@ -33,6 +33,7 @@ import numpy as np
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import BackendAddress
 from backend.annotation.tasks import Json
+from backend.files import in_words
 from backend.trials.benchmark_cases import Case, brush_results, make_case, prompt_result
 from backend.trials.benchmark_table import Row, format_table
 from backend.trials.demo_images import as_png
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str]) -> int:
         load = Load(cases, options.seconds)
         rows = [row for workers in options.workers for row in measure(workers, load)]
     except (ValueError, OSError, ServerError, httpx.HTTPError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(format_table(rows))
     return 0

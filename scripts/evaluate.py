@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from backend.errors import RegistryError
+from backend.files import in_words
 from backend.learning.evaluation import Plan, evaluate, summarize
 from backend.learning.labeled_images import folder_images, synthetic_images
 from backend.learning.methods import METHODS, Method, check_unseen, shared_methods
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
             f"there is no method {error}: see --help; those of a shared model want --registry"
         )
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print(summarize(turns))
     return 0

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from backend.annotation.dataset_files import MANIFEST
 from backend.annotation.export import KINDS, Outcome
+from backend.files import in_words
 from backend.settings import Settings
 from backend.work.project_export import open_export
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 1 if isinstance(error, ConnectionError) else 2
     return 0
 

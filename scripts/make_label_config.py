@@ -12,6 +12,7 @@ from pathlib import Path
 
 from backend.annotation.label_config import write_label_config
 from backend.errors import InvalidLabelConfigError
+from backend.files import in_words
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             options.output.write_text(xml, encoding="utf-8")
     except (InvalidLabelConfigError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2
     return 0
 

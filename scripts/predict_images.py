@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         card, registry = _chosen(options.registry, options.version)
         network = registry.load(card)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 2
     network.to(fastest_device())
     try:

@@ -55,3 +55,11 @@ def test_a_folder_of_fewer_images_than_are_tested_is_a_mistake(tmp_path, capsys)
     for test in ("0", "1", "2"):
         assert main([*command, "--test", test]) == 2
         assert f"--test {test} of 1 images: at least one" in capsys.readouterr().err
+
+
+def test_folder_that_is_a_file_is_a_sentence_without_a_number(tmp_path, capsys):
+    """As all scripts tell what the system refused."""
+    taken = tmp_path / "taken"
+    taken.touch()
+    assert main(["--out", str(taken)]) == 1
+    assert capsys.readouterr().err == f"{taken}: File exists\n"

@@ -108,7 +108,8 @@ def test_file_that_cannot_be_written_is_named(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Registry, "publish", full)
-    assert run("publish", "1") == (1, "[Errno 28] No space left on device\n")
+    sentence = "No space left on device: free some space and start it again, what is done is kept"
+    assert run("publish", "1") == (1, f"{sentence}\n")
 
 
 def test_version_must_be_a_number(run, capsys):
