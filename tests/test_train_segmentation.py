@@ -215,7 +215,8 @@ def test_full_disk_is_one_sentence(run, registry, monkeypatch, tmp_path):
 
     monkeypatch.setattr(checkpoints, "write_atomically", full)
     code, _, error = run("--steps", "1")
-    assert (code, error.splitlines()[-1]) == (1, "[Errno 28] No space left on device")
+    sentence = "No space left on device: free some space and start it again, what is done is kept"
+    assert (code, error.splitlines()[-1]) == (1, sentence)
     assert registry.cards() == []
     assert not list((tmp_path / "models").iterdir())
 
