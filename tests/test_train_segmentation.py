@@ -14,7 +14,7 @@ from ground_truth_folder import MATERIALS, write_dataset
 from PIL import Image
 
 from backend import learning
-from backend.files import write_atomically
+from backend.files import take_lock, write_atomically
 from backend.learning import checkpoints, cross_validation, networks, segmentation_training
 from backend.learning.registry import Registry
 from scripts import train_segmentation
@@ -218,7 +218,25 @@ def test_full_disk_is_one_sentence(run, registry, monkeypatch, tmp_path):
     sentence = "No space left on device: free some space and start it again, what is done is kept"
     assert (code, error.splitlines()[-1]) == (1, sentence)
     assert registry.cards() == []
-    assert not list((tmp_path / "models").iterdir())
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["training.lock"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_second_training_on_a_registry_is_refused(run, registry):
+    """It may be one of a backend; the two would write over each other's checkpoints."""
+    with take_lock(registry.folder / "training.lock"):
+        code, _, error = run()
+    assert (code, error) == (2, f"a training runs already on {registry.folder}: wait for its end\n")
+    assert registry.cards() == []
+    assert run()[0] == 0
+
+
+@pytest.mark.parametrize("host", [0, 1])
+def test_one_process_of_a_training_locks_its_registry(monkeypatch, host):
+    """The second host helps the first, and must not find it locked."""
+    monkeypatch.setenv("NODE_RANK", str(host))
+    hardware = segmentation_training.Hardware("cpu", 1, 2, "ddp")
+    assert segmentation_training.is_main(hardware) == (host == 0)
 
 
 @pytest.mark.usefixtures("quick")

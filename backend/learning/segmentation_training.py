@@ -153,6 +153,15 @@ def nobody(_share: float) -> None:
     """Take no notice of how far a training is."""
 
 
+def is_main(hardware: Hardware) -> bool:
+    """Is this the process that will write results? Told before a training, unlike `Trained`.
+
+    Raises:
+        ValueError: The hardware does not exist.
+    """
+    return _trainer_on(hardware).is_global_zero
+
+
 def train(job: Job, settings: Settings, hardware: Hardware, tell: Tell = nobody) -> Trained:
     """Train a network from base weights, or go on with this job where it was stopped.
 
@@ -330,21 +339,28 @@ def _trainer(job: Job, settings: Settings, hardware: Hardware) -> Trainer:
         best = checkpoints.keep(job.folder, checkpoints.BEST, "held_out_iou")
         ends = EarlyStopping("held_out_iou", mode="max", patience=settings.patience)
         callbacks = [ends, best, last]  # in this order: the last one writes what all remember
+    return _trainer_on(
+        hardware,
+        plugins=[checkpoints.SafeCheckpoints()],
+        callbacks=callbacks,
+        max_epochs=job.epochs,
+        accumulate_grad_batches=settings.batch_size,
+        default_root_dir=job.folder,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # `EpochSampler` shares the crops out
+    )
+
+
+def _trainer_on(hardware: Hardware, **options: Any) -> Trainer:  # noqa: ANN401 - Lightning's own
     try:
         return Trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
             num_nodes=hardware.num_nodes,
             strategy=hardware.strategy,
-            plugins=[checkpoints.SafeCheckpoints()],
-            callbacks=callbacks,
-            max_epochs=job.epochs,
-            accumulate_grad_batches=settings.batch_size,
-            default_root_dir=job.folder,
             logger=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # `EpochSampler` shares the crops out
+            **options,
         )
     except MisconfigurationException as error:
         raise ValueError(f"this machine cannot train so: {error}") from error

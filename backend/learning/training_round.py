@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import numpy as np
 
 from backend.errors import RegistryError
+from backend.files import take_lock
 from backend.learning import cross_validation, segmentation_report
 from backend.learning.cross_validation import SharedTraining
 from backend.learning.inference import segment
@@ -17,8 +18,10 @@ from backend.learning.networks import fastest_device
 from backend.learning.registry import ModelCard, Registry
 from backend.learning.scores import mean_iou
 from backend.learning.segmentation_data import TrainingData
-from backend.learning.segmentation_training import Hardware, Settings, Tell, nobody
+from backend.learning.segmentation_training import Hardware, Settings, Tell, is_main, nobody
 
+_LOCK = "training.lock"
+"""In the registry; held by the main process of a training, whoever began it."""
 _MOST_IMAGES = 20
 """By which the network that is kept is tried."""
 _FAR_BELOW = 0.2
@@ -51,10 +54,22 @@ def train_version(
         None in a process that only helps another one.
 
     Raises:
-        ValueError: The hardware does not exist, what was done earlier or what is published is
-            damaged, or the network is broken.
+        ValueError: Another training runs on the registry, the hardware does not exist, what was
+            done earlier or what is published is damaged, or the network is broken.
         OSError: The registry cannot be written, or the base weights cannot be downloaded.
     """
+    with ExitStack() as stack:
+        if is_main(hardware):  # the others of this training would wait for it
+            lock = take_lock(registry.folder / _LOCK)
+            if lock is None:
+                raise ValueError(f"a training runs already on {registry.folder}: wait for its end")
+            stack.enter_context(lock)
+        return _train_version(data, settings, hardware, registry, tell)
+
+
+def _train_version(
+    data: TrainingData, settings: Settings, hardware: Hardware, registry: Registry, tell: Tell
+) -> ModelCard | None:
     work = cross_validation.work_folder(registry.folder, data, settings)
     kept = _kept(work.name, registry)
     if kept is not None:
