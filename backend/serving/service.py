@@ -303,7 +303,7 @@ def _training_of(project_id: int) -> Job:
         TRAINING,
         {"project_id": project_id},
         "training",
-        "no training was started",
+        "a training did not begin, or did not end well",
     )
 
 
