@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -126,3 +126,18 @@ class Settings(BaseSettings):
         if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ValueError("give DEBUG, INFO, WARNING or ERROR")
         return value.upper()
+
+
+def read_settings() -> Settings:
+    """Read them for a command that works beside the backend, in the same environment.
+
+    Raises:
+        ValueError: Some are missing or wrong; it names them.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
+        raise ValueError(
+            f"{names}: missing or wrong, set the environment as for the backend"
+        ) from None

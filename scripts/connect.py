@@ -12,14 +12,13 @@ import sys
 from collections.abc import Sequence
 
 import httpx
-from pydantic import ValidationError
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import parse_label_config
 from backend.annotation.projects import BackendAddress, connect_backend
 from backend.annotation.tabs import ensure_tabs
 from backend.errors import LabelStudioError
-from backend.settings import Settings
+from backend.settings import Settings, read_settings
 
 SWITCHES = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
 
@@ -32,13 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--backend-url", help=url_help)
     options = parser.parse_args(arguments)
     try:
-        settings = Settings()
+        settings = read_settings()
         url = options.backend_url or f"http://127.0.0.1:{settings.port}"
         materials = _connect(settings, options.project, url.rstrip("/"))
-    except ValidationError as error:
-        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
-        print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
-        return 2
     except (ConnectionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1 if isinstance(error, ConnectionError) else 2

@@ -16,12 +16,10 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from backend.annotation.dataset_files import MANIFEST
 from backend.annotation.export import KINDS, Outcome
 from backend.files import in_words
-from backend.settings import Settings
+from backend.settings import Settings, read_settings
 from backend.work.project_export import open_export
 
 COCO = "annotations.json"
@@ -40,11 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     if with_coco and find_spec("pycocotools") is None:
         parser.error("pycocotools is missing: pip install 'tem-guide[export]'")
     try:
-        _export(Settings(), options.project, options.out, with_coco=with_coco)
-    except ValidationError as error:
-        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
-        print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
-        return 2
+        _export(read_settings(), options.project, options.out, with_coco=with_coco)
     except (OSError, ValueError) as error:
         print(in_words(error), file=sys.stderr)
         return 1 if isinstance(error, ConnectionError) else 2

@@ -15,15 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTasks
 from backend.batch.image_import import ImportOutcome, describe, import_images, open_tasks
 from backend.batch.scale_options import scale_options, told_scale
 from backend.files import in_words
 from backend.microscope.importers import ImportOptions
-from backend.settings import Settings
+from backend.settings import read_settings
 
 TIMEOUT_S = 60.0
 
@@ -42,10 +40,6 @@ def main(arguments: Sequence[str]) -> int:
         with _tasks(options.project) as tasks:
             outcomes = import_images(options.files, chosen, options.out, tasks)
             refused = sum([not _tell(outcome) for outcome in outcomes])
-    except ValidationError as error:
-        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
-        print(f"{names}: missing or wrong, set the environment as for the backend", file=sys.stderr)
-        return 2
     except (OSError, ValueError) as error:
         print(in_words(error), file=sys.stderr)
         return 1 if isinstance(error, ConnectionError) else 2
@@ -76,7 +70,7 @@ def _tasks(project: int | None) -> Iterator[ImportedTasks | None]:
     if project is None:
         yield None
         return
-    settings = Settings()
+    settings = read_settings()
     key = settings.label_studio_api_key.get_secret_value()
     with LabelStudioClient(settings.label_studio_url, key, TIMEOUT_S) as client:
         yield open_tasks(client, project)

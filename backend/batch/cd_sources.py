@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from backend.batch.measurables import (
     Measurable,
     bare_measurables,
@@ -82,19 +80,12 @@ def _model_source(images: Sequence[Path], registry: Path) -> Iterator[Source]:
 
 def _export(wanted: Wanted) -> Path:
     """Bring a project's finished ground truth to a folder that stays beside the database."""
-    from backend.settings import Settings
+    from backend.settings import read_settings
     from backend.work.project_export import open_export  # loads the client of Label Studio
 
     folder = wanted.database.parent / f"project-{wanted.project}"
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
-        raise ValueError(
-            f"{names}: missing or wrong, set the environment as for the backend"
-        ) from None
     with ExitStack() as stack:
-        exporting = open_export(settings, wanted.project or 0, folder, stack)
+        exporting = open_export(read_settings(), wanted.project or 0, folder, stack)
         for _ in exporting.run():
             pass
     return folder
