@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -351,13 +352,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: The file is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as checkpoint:
-            tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118 - no iterator
-            header = checkpoint.metadata() or {}
+    with _open_tensors(path) as checkpoint:
+        tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118 - no iterator
+        header = checkpoint.metadata() or {}
         return tensors, {name: json.loads(value) for name, value in header.items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} holds no weights that can be read: {error}") from error
 
 
 def check_size(path: Path) -> None:
@@ -366,10 +364,17 @@ def check_size(path: Path) -> None:
     Raises:
         ValueError: It is not.
     """
+    with _open_tensors(path):
+        pass
+
+
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
+    """Open a file of `save_tensors`; whatever is wrong with it becomes a ValueError."""
     try:
-        with safe_open(path, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, framework="pt") as checkpoint:
+            yield checkpoint
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} holds no weights that can be read: {error}") from error
 
 

@@ -130,14 +130,14 @@ class Registry:
         """
         return _read_card(self.folder / f"v{version:04d}" / _CARD)
 
-    def damage(self, version: int) -> str:
-        """What is wrong with the files of a version, as far as can be told at once; "" if nothing.
+    def damage(self, card: ModelCard) -> str:
+        """What is wrong with the weights of a version, as far as it shows at once; "" if nothing.
 
-        Its weights are read only when it is to serve.
+        They are read only when it is to serve.
         """
         try:
-            networks.check_size(self.folder / self.card(version).name / _WEIGHTS)
-        except (RegistryError, ValueError) as error:
+            networks.check_size(self.folder / card.name / _WEIGHTS)
+        except ValueError as error:
             return str(error)
         return ""
 

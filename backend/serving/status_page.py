@@ -197,16 +197,16 @@ def _models(registry: Registry) -> tuple[list[Model], str]:
         history, rolled_back, failure = registry.history(), registry.rolled_back(), ""
     except RegistryError as error:
         history, rolled_back, failure = [], set(), str(error)
-    known = {card.version: card for card in registry.cards()}
-    models = [
-        Model(
-            f"v{version:04d}",
-            known.get(version),
-            "unknown" if failure else standing(version, history, rolled_back),
-            registry.damage(version),
-        )
-        for version in reversed(registry.versions())
-    ]
+    models = []
+    for version in reversed(registry.versions()):
+        card = None
+        try:
+            card = registry.card(version)
+            damage = registry.damage(card)
+        except RegistryError as error:
+            damage = str(error)
+        place = "unknown" if failure else standing(version, history, rolled_back)
+        models.append(Model(f"v{version:04d}", card, place, damage))
     return models, failure
 
 
