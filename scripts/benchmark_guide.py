@@ -30,12 +30,11 @@ from backend.annotation.label_config import LabelConfig
 from backend.annotation.predictions import to_results
 from backend.annotation.rle import encode_mask
 from backend.arrays import UNLABELED
-from backend.files import in_words
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
 from backend.microscope.images import to_gray
 from backend.trials.benchmark_cases import Case, make_case, noisy_masks
-from backend.trials.benchmark_table import Row, format_table, medians, timed
+from backend.trials.benchmark_table import Row, medians, print_table, timed
 from backend.work.resources import to_store
 
 RATIO = "guide's second update : forest's turn"
@@ -203,15 +202,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.repeat < 1:
         parser.error("--repeat must be more than 0")
-    try:
-        time_guide(make_case(min(options.sizes)))  # the first run loads libraries
-        rows = [row for size in options.sizes for row in measure_size(size, options.repeat)]
-        rows.append(measure_memory(options.memory_size))
-    except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print(format_table(rows))
-    return 0
+    return print_table(lambda: measure(options))
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Measure all sizes, and the memory of a task."""
+    time_guide(make_case(min(options.sizes)))  # the first run loads libraries
+    rows = [row for size in options.sizes for row in measure_size(size, options.repeat)]
+    return [*rows, measure_memory(options.memory_size)]
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ from tqdm import tqdm
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.tasks import Json
-from backend.files import in_words
 from backend.learning.guide import Guide
 from backend.memory import resident_bytes
 from backend.serving.service import GuideService
 from backend.settings import Settings
 from backend.trials.benchmark_cases import Case, brush_results, make_case, prompt_result
-from backend.trials.benchmark_table import Row, format_table, timed
+from backend.trials.benchmark_table import Row, print_table, timed
 from backend.trials.demo_images import as_png
 
 GOAL = {(20, 1024): 3.0}  # GB, by tasks and side in px
@@ -128,13 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.tasks < 1 or options.pause < 0:
         parser.error("--tasks must be more than 0, --pause not less")
-    try:
-        rows = measure(options.tasks, options.size, options.pause)
-    except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print(format_table(rows))
-    return 0
+    return print_table(lambda: measure(options.tasks, options.size, options.pause))
 
 
 if __name__ == "__main__":

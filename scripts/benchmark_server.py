@@ -27,9 +27,8 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.annotation.label_config import write_label_config
-from backend.files import in_words
 from backend.trials.benchmark_cases import Case, brush_results, make_case
-from backend.trials.benchmark_table import Row, format_table, timed
+from backend.trials.benchmark_table import Row, print_table, timed
 from backend.trials.demo_images import as_png
 from backend.trials.demo_servers import Keys, backend_server
 from backend.trials.processes import ServerError, free_port
@@ -162,13 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seconds <= 0:
         parser.error("--seconds must be more than 0")
-    try:
-        rows = measure_server(options.size, options.seconds)
-    except (ValueError, OSError, ServerError, httpx.HTTPError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print(format_table(rows))
-    return 0
+    return print_table(lambda: measure_server(options.size, options.seconds))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,8 @@ import numpy as np
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import BackendAddress
 from backend.annotation.tasks import Json
-from backend.files import in_words
 from backend.trials.benchmark_cases import Case, brush_results, make_case, prompt_result
-from backend.trials.benchmark_table import Row, format_table
+from backend.trials.benchmark_table import Row, print_table
 from backend.trials.demo_images import as_png
 from backend.trials.demo_servers import Keys, backend_server
 from backend.trials.processes import ServerError, free_port
@@ -252,15 +251,14 @@ def main(arguments: Sequence[str]) -> int:
     busy, cores = os.getloadavg()[0], os.cpu_count() or 1
     if busy > cores / 2:
         print(f"the machine is busy otherwise (load {busy:.1f} on {cores} cores): all is slower")
-    try:
-        cases = [make_case(options.size, seed) for seed in range(1, options.annotators + 1)]
-        load = Load(cases, options.seconds)
-        rows = [row for workers in options.workers for row in measure(workers, load)]
-    except (ValueError, OSError, ServerError, httpx.HTTPError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print(format_table(rows))
-    return 0
+    return print_table(lambda: measure_all(options))
+
+
+def measure_all(options: argparse.Namespace) -> list[Row]:
+    """Measure with each count of workers."""
+    cases = [make_case(options.size, seed) for seed in range(1, options.annotators + 1)]
+    load = Load(cases, options.seconds)
+    return [row for workers in options.workers for row in measure(workers, load)]
 
 
 if __name__ == "__main__":

@@ -213,10 +213,10 @@ FLOW = [
     "batch.lineage",
     "batch.cd_batch",
     # simulated people, real servers
+    "trials.processes",
     "trials.benchmark_cases",
     "trials.benchmark_table",
     "trials.demo_images",
-    "trials.processes",
     "trials.demo_servers",
     "trials.editor_calls",
     "trials.team",

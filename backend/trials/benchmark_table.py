@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+
+import httpx
+
+from backend.files import in_words
+from backend.trials.processes import ServerError
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,21 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
 def medians(runs: Sequence[dict[str, float]]) -> list[tuple[str, float]]:
     """Take the median of each value over the runs."""
     return [(name, median(run[name] for run in runs)) for name in runs[0]]
+
+
+def print_table(measure: Callable[[], Sequence[Row]]) -> int:
+    """Measure and print the table, or say why not.
+
+    Returns:
+        Exit code: 0 if it worked, 1 if a server or the system failed, 2 after a mistake.
+    """
+    try:
+        rows = measure()
+    except (ValueError, OSError, ServerError, httpx.HTTPError) as error:
+        sys.stderr.write(f"{in_words(error)}\n")
+        return 2 if isinstance(error, ValueError) else 1
+    sys.stdout.write(f"{format_table(rows)}\n")
+    return 0
 
 
 def format_table(rows: Sequence[Row]) -> str:
