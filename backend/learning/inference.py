@@ -106,9 +106,7 @@ def segment_files(
                 with _probabilities_file(stem, (len(colors), *gray.shape), keep) as beliefs:
                     segmentation = segment(network, gray, beliefs)
                 _write(segmentation, stem, rgb)
-        except InvalidImageError as error:
-            return str(error)
-        except OSError as error:
+        except (InvalidImageError, OSError) as error:
             return in_words(error)
         return ""
 

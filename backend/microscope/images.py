@@ -21,8 +21,8 @@ MAX_PIXELS = 20_000_000
 """A little more than a 4096 x 4096 camera; the guide's memory grows with it."""
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # loaders of others, EPS for one, run programs
-_BROKEN = (*UNREADABLE, SyntaxError, struct.error, IndexError, ArithmeticError, AttributeError)
-"""What Pillow raises for files that are none; a SyntaxError is for a broken PNG."""
+_BROKEN = (*UNREADABLE, struct.error, IndexError, ArithmeticError, AttributeError)
+"""What Pillow raises for files that are none."""
 _MAX_16_BITS = 65_535
 _STRETCH_PERCENT = (0.1, 99.9)
 _GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}

@@ -76,9 +76,7 @@ def _train(settings: Settings, project: int) -> int:
     try:
         status.write(path)
         status = run(settings, status, path)
-    except ValueError as error:
-        status = replace(status, state="failed", sentence=str(error))
-    except OSError as error:
+    except (ValueError, OSError) as error:
         status = replace(status, state="failed", sentence=in_words(error))
     logger.info("%s: %s", status.state, status.sentence)
     try:
