@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from loopback import loopback_server
+from redis_server import RedisServer, running_redis
 from warm_process import WarmProcess, warm_process
 
 from backend.annotation.client import LabelStudioClient
@@ -35,6 +36,14 @@ class Workplace:
 
 
 SHORT_TRAINING = {"TRAIN_STEPS": "40", "TRAIN_FOLDS": "2", "TRAIN_CROP_PX": "128"}
+
+
+@pytest.fixture
+def redis(tmp_path) -> Iterator[RedisServer]:
+    """A Redis of its own, which a test may write to behind our backs, or take away."""
+    (tmp_path / "redis").mkdir()
+    with running_redis(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

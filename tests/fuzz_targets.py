@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from fuzz_corpus import SmallNetwork, card, changed, microscope_files, pictures, weights
 from label_studio_stand_in import LABEL_CONFIG, draft, prompt, stroke
+from small_recipe import SMALL
 
 from backend.annotation.label_config import parse_label_config, parse_material_colors
 from backend.annotation.rle import decode_mask, encode_mask
@@ -193,18 +194,7 @@ def _read_recipe(text: str) -> None:
     load_recipe(path)
 
 
-SMALL_RECIPE = """\
-schema: tem-cd-recipe/1
-name: small
-version: 1
-materials: {si: Si, gate: Metal}
-structures:
-  gate: {materials: [gate], base: {interface_with: si}}
-measurements:
-  - {id: cd, kind: width, of: gate, at: {fraction: 0.5}, target_nm: 20}
-  - {id: h, kind: height, of: gate}
-  - {id: r, kind: ratio, expression: h / mean(cd)}
-"""
+SMALL_RECIPE = SMALL + "  - {id: r, kind: ratio, expression: h / mean(cd)}\n"
 
 
 def _recipe_texts() -> list[str]:

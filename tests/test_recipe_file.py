@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from small_recipe import SMALL
 
 from backend.errors import RecipeError
 from backend.metrology.recipe_file import (
@@ -20,18 +21,6 @@ from backend.metrology.recipe_yaml import read_document
 RECIPES = Path(__file__).parents[1] / "backend" / "metrology" / "recipes"
 GATE, ACTIVE = RECIPES / "dram_gate.yaml", RECIPES / "dram_active.yaml"
 GATE_LABELS = ("Si", "Oxide", "Metal", "Nitride", "Void")
-
-SMALL = """\
-schema: tem-cd-recipe/1
-name: small
-version: 1
-materials: {si: Si, gate: Metal}
-structures:
-  gate: {materials: [gate], base: {interface_with: si}}
-measurements:
-  - {id: cd, kind: width, of: gate, at: {fraction: 0.5}, target_nm: 20}
-  - {id: h, kind: height, of: gate}
-"""
 
 
 @pytest.fixture

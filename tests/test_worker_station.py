@@ -5,7 +5,6 @@ import time
 from datetime import datetime, timezone
 
 import pytest
-from redis_server import running_redis
 from rq.registry import StartedJobRegistry
 from rq.utils import utcformat
 
@@ -22,14 +21,6 @@ called = []
 def intruder(*_, **__):
     """Stand for any code that somebody who can write into Redis might name."""
     called.append("intruder")
-
-
-@pytest.fixture
-def redis(tmp_path):
-    """A Redis of its own: it is written to behind our backs, or stopped."""
-    (tmp_path / "redis").mkdir()
-    with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture

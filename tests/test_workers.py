@@ -22,7 +22,6 @@ from label_studio_stand_in import (
     submitted,
 )
 from loopback import Answer, loopback_server
-from redis_server import running_redis
 from workers import overlaps, running_workers
 
 from backend.annotation.client import LabelStudioClient
@@ -50,14 +49,6 @@ def label_studio():
         for number in TASKS:
             stand_in.set_task(number)
         yield stand_in
-
-
-@pytest.fixture
-def redis(tmp_path):
-    """A Redis that can be taken away."""
-    (tmp_path / "redis").mkdir()
-    with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture
