@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -150,24 +150,21 @@ def test_verdict_is_made_while_nobody_else_publishes(registry, monkeypatch):
     for iou in (0.92, 0.95):
         registry.add(networks.SharedNetwork(2, "random"), card(0, {"a": iou, "b": 0.9}))
     publish(registry, 1)
-    monkeypatch.setattr(publication, "not_worse", slowly(not_worse))
-    threads = [Thread(target=publish, args=[registry, version]) for version in (5, 4)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.1)
-    for thread in threads:
-        thread.join()
-    assert registry.history() == [1, 5]
+    judging = Event()
 
-
-def slowly(function):
-    """The same function, but it takes its time."""
-
-    def slow(*arguments):
+    def judge_slowly(*arguments):
+        judging.set()
         time.sleep(0.5)
-        return function(*arguments)
+        return not_worse(*arguments)
 
-    return slow
+    monkeypatch.setattr(publication, "not_worse", judge_slowly)
+    better, worse = (Thread(target=publish, args=[registry, version]) for version in (5, 4))
+    better.start()
+    assert judging.wait(30)
+    worse.start()
+    better.join()
+    worse.join()
+    assert registry.history() == [1, 5]
 
 
 def test_published_model_that_is_damaged_can_be_replaced(registry):

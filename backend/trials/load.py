@@ -37,7 +37,6 @@ def run_load(servers: Servers, load: Load) -> Records:
     project, materials, jobs = prepare(servers, load, name)
     editors = [new_editor(servers, project, materials) for _ in range(load.annotators)]
     store, records = GuideStore(servers.state), Records()
-    deadline = time.monotonic() + 60 * load.minutes
     urls = {"Label Studio": str(servers.label_studio.url), "backend": servers.backend.url}
     try:
         players = [
@@ -48,6 +47,7 @@ def run_load(servers: Servers, load: Load) -> Records:
             watching(records, urls, probed="backend"),
             ThreadPoolExecutor(load.annotators) as threads,
         ):
+            deadline = time.monotonic() + 60 * load.minutes
             plays = [threads.submit(player.play, jobs, deadline) for player in players]
         for play in plays:
             play.result()  # raises what nobody expected
@@ -78,9 +78,9 @@ class Player:
         records.take_down(editor.client.http, name)
 
     def play(self, jobs: queue.SimpleQueue[Job], deadline: float) -> None:
-        """Annotate one image after the other until then; what is open at the end is submitted."""
+        """Annotate one image, and others until then; what is open at the end is submitted."""
         time.sleep(self._rng.uniform(0, self._pace.think_s[0]))  # people do not come all at once
-        while time.monotonic() < deadline:
+        while True:
             try:
                 job = jobs.get_nowait()
             except queue.Empty:
@@ -90,6 +90,8 @@ class Player:
                 self._annotate(job, deadline)
             except LabelStudioError as error:
                 self._records.errors.append(f"annotator {self._name}, task {job.task}: {error}")
+            if time.monotonic() >= deadline:
+                break
         self._autosave.shutdown()
         self._editor.client.http.close()
 
