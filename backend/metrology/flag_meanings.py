@@ -43,6 +43,7 @@ MEANINGS = {
     "unresolved": "too thin to be resolved",
     "unverified": "a model's label, which nobody has looked at",
     # why there is no value
+    "at_border": "not found within the image; what its border cuts is left out by the recipe",
     "inset_too_large": "the insets leave nothing of the film",
     "no_corner": "no round corner between two straight edges",
     "no_film": "no film at this place",
@@ -51,7 +52,7 @@ MEANINGS = {
     "no_operand": "what it is computed from is missing",
     "no_outline": "no outline that encloses an area",
     "not_between": "the film does not lie between the two materials there",
-    "not_found": "the structure is not in the image, or was left out at its border",
+    "not_found": "the structure is not in the image",
     "outside": "the place lies outside of the structure",
 }
 """By flag; of one with a colon, the part before it."""

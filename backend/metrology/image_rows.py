@@ -6,14 +6,13 @@ Every measurement reports the same rows whether it succeeds or not: silence is a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.metrology.bodies import OTHER_BASE, Body, UnmeasurableError
 from backend.metrology.kinds import Plan, plan_of
 from backend.metrology.readings import Reading, Scene, Variant
 from backend.metrology.recipe import Recipe, Rule
-from backend.metrology.results import NOTES, MeasuredCD
+from backend.metrology.results import NOTES, MeasuredCD, Status
 from backend.metrology.structures import Instance
 
 _LEAST_GAP_PX = 1.0  # of a value and that of the label, before they disagree
@@ -30,29 +29,34 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What was found of a structure."""
+
+    instances: tuple[Found, ...] = ()  # in their order
+    absent: str = "not_found"  # the flag of those that are expected and not there
+
+
+@dataclass(frozen=True)
 class Views:
     """An image as the preferred tiers and as labels alone see it."""
 
     preferred: Scene
     label: Scene
     flags: tuple[str, ...] = ()  # of every row
-    unscaled: frozenset[str] = frozenset()  # structures that cannot be found without a scale
 
 
-def rule_rows(rule: Rule, found: Sequence[Found], recipe: Recipe, views: Views) -> list[MeasuredCD]:
+def rule_rows(rule: Rule, found: Finding, recipe: Recipe, views: Views) -> list[MeasuredCD]:
     """All rows of a measurement that isn't a ratio."""
     plan = plan_of(rule)
     expected = recipe.structures[plan.structure].expect.min
-    subjects = list(found)
+    subjects = found.instances
     if plan.is_of_gaps:
         subjects, expected = subjects[:-1], max(expected - 1, 1)
     rows = [row for one in subjects for row in _instance_rows(rule, plan, one, views)]
-    unscaled = plan.structure in views.unscaled
+    status: Status = "failed" if found.absent == "uncalibrated" else "missing"
     for index in range(len(subjects), expected):
         rows += [
-            replace(blank, status="failed", flags=("uncalibrated",))
-            if unscaled
-            else replace(blank, flags=("not_found",))
+            replace(blank, status=status, flags=(found.absent,))
             for variant in plan.variants
             for blank in _blanks(rule, plan, index, variant)
         ]

@@ -7,7 +7,7 @@ a row that says so; nothing is left out and nothing is guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from backend.metrology.bodies import WALLS, UnmeasurableError
 from backend.metrology.contours import Points, interface_points
 from backend.metrology.frame import Frame, Limits, aligned, along_axes, fragments
 from backend.metrology.gray_edges import GrayImage
-from backend.metrology.image_rows import Found, Views, rule_rows
+from backend.metrology.image_rows import Finding, Found, Views, rule_rows
 from backend.metrology.kinds import structure_of
 from backend.metrology.ratios import ratio_rows
 from backend.metrology.recipe import Ratio, Recipe
@@ -79,8 +79,7 @@ def count_instances(subject: Subject, recipe: Recipe) -> dict[str, int]:
     drawn = recipe.model_copy(update={"edges": edges})
     tiers = Tiers(subject, drawn, region.frame, classes, None)
     found = _find_all(tiers, region)
-    unscaled = _unscaled(tiers)
-    return {name: len(many) for name, many in found.items() if name not in unscaled}
+    return {name: len(one.instances) for name, one in found.items() if one.absent != "uncalibrated"}
 
 
 def _aligned(subject: Subject, recipe: Recipe, classes: Mapping[str, int]) -> Region:
@@ -141,7 +140,7 @@ def _axes(
         return []
     materials = [classes[material] for material in rule.materials]
     least = rule.min_area_px(nm_per_px)
-    found = find_instances(region, name, rule, materials, min_area_px=least)
+    found, _ = find_instances(region, name, rule, materials, min_area_px=least)
     return [mid_line(instance) for instance in found]
 
 
@@ -158,25 +157,26 @@ def _between(
     return [substrate], [index for index in classes.values() if index != substrate]
 
 
-def _find_all(tiers: Tiers, region: Region) -> dict[str, list[Found]]:
+def _find_all(tiers: Tiers, region: Region) -> dict[str, Finding]:
     """Instances of all structures with their bodies, each after those that cut it."""
-    found: dict[str, list[Found]] = {}
+    found: dict[str, Finding] = {}
     for name in in_order(tiers.recipe.structures):
         rule = tiers.recipe.structures[name]
-        cutting = found[rule.cut.level_of] if rule.cut else []
+        cutting = found[rule.cut.level_of] if rule.cut else Finding()
         found[name] = _find(tiers, region, name, cutting)
     return found
 
 
-def _find(tiers: Tiers, region: Region, name: str, cutting: Sequence[Found]) -> list[Found]:
+def _find(tiers: Tiers, region: Region, name: str, cutting: Finding) -> Finding:
     rule = tiers.recipe.structures[name]
     calibration = tiers.subject.calibration
     try:
         least = rule.min_area_px(calibration.nm_per_px if calibration else None)
     except ValueError:
-        return []
-    label_bases = tuple(one.label_body for one in cutting if one.label_body is not None)
-    bases = tuple(one.body for one in cutting if one.body is not None)
+        return Finding(absent="uncalibrated")
+    made = cutting.instances
+    label_bases = tuple(one.label_body for one in made if one.label_body is not None)
+    bases = tuple(one.body for one in made if one.body is not None)
     if rule.cut is not None and rule.cut.part == "top":  # then their tops are what it stands on
         label_bases, bases = (
             tuple(replace(body, base=body.top) for body in bodies)
@@ -185,12 +185,13 @@ def _find(tiers: Tiers, region: Region, name: str, cutting: Sequence[Found]) -> 
     cut_v = None
     if rule.cut is not None:
         if not label_bases:
-            return []
+            return Finding(absent=cutting.absent)
         cut_v = float(np.mean([body.base.v for body in label_bases]))
     classes = [tiers.classes[material] for material in rule.materials]
-    instances = find_instances(region, name, rule, classes, cut_v, min_area_px=least)
+    instances, at_border = find_instances(region, name, rule, classes, cut_v, min_area_px=least)
     sources = Source.of_rule(rule, label_bases), Source.of_rule(rule, bases)
-    return [_found(tiers, instance, *sources) for instance in instances]
+    found = tuple(_found(tiers, instance, *sources) for instance in instances)
+    return Finding(found, "at_border" if at_border else "not_found")
 
 
 def _found(tiers: Tiers, instance: Instance, label: Source, preferred: Source) -> Found:
@@ -206,37 +207,22 @@ def _found(tiers: Tiers, instance: Instance, label: Source, preferred: Source) -
         return Found(instance, None, label_body, str(error))
 
 
-def _views(tiers: Tiers, found: Mapping[str, Sequence[Found]]) -> Views:
+def _views(tiers: Tiers, found: Mapping[str, Finding]) -> Views:
     calibration = tiers.subject.calibration
     nm_per_px = calibration.nm_per_px if calibration else None
-    bodies = {name: [f.body for f in many if f.body] for name, many in found.items()}
+    bodies = {name: [f.body for f in one.instances if f.body] for name, one in found.items()}
     label_bodies = {
-        name: [f.label_body for f in many if f.label_body] for name, many in found.items()
+        name: [f.label_body for f in one.instances if f.label_body] for name, one in found.items()
     }
     return Views(
         tiers.scene(bodies, nm_per_px, is_label=False),
         tiers.scene(label_bodies, nm_per_px, is_label=True),
         (*tiers.frame.flags, *((UNVERIFIED,) if tiers.subject.is_inferred else ())),
-        _unscaled(tiers),
     )
 
 
-def _unscaled(tiers: Tiers) -> frozenset[str]:
-    """Structures that cannot be told from specks, for want of a scale."""
-    if tiers.subject.calibration is not None:
-        return frozenset()
-    return frozenset(name for name in tiers.recipe.structures if _needs_scale(tiers, name))
-
-
-def _needs_scale(tiers: Tiers, name: str) -> bool:
-    """Whether a structure, or one that cuts it, is told from specks by an area in nm2."""
-    rule = tiers.recipe.structures[name]
-    cutting = rule.cut is not None and _needs_scale(tiers, rule.cut.level_of)
-    return cutting or rule.min_area_nm2 is not None
-
-
 def _flags(
-    subject: Subject, recipe: Recipe, frame: Frame, found: Mapping[str, Sequence[Found]]
+    subject: Subject, recipe: Recipe, frame: Frame, found: Mapping[str, Finding]
 ) -> tuple[str, ...]:
     """What is to be known about the whole image."""
     flags = list(frame.flags)
@@ -248,15 +234,15 @@ def _flags(
     if "gray" in recipe.edges.prefer and subject.no_gray:
         flags.append(subject.no_gray)
     for name, rule in recipe.structures.items():
-        count, expect = len(found[name]), rule.expect
+        count, expect = len(found[name].instances), rule.expect
         if count < expect.min or (expect.max is not None and count > expect.max):
             flags.append(f"unexpected_count:{name}")
     return tuple(flags)
 
 
-def _edges(found: Mapping[str, Sequence[Found]]) -> tuple[MeasuredEdge, ...]:
+def _edges(found: Mapping[str, Finding]) -> tuple[MeasuredEdge, ...]:
     """Edges as points for drawing."""
-    bodies = [one.body for many in found.values() for one in many if one.body is not None]
+    bodies = [f.body for one in found.values() for f in one.instances if f.body is not None]
     edges = []
     for body in bodies:
         for name in EDGES:

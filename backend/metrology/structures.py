@@ -90,7 +90,7 @@ def find_instances(
     cut_v: float | None = None,
     *,
     min_area_px: float = 0.0,
-) -> list[Instance]:
+) -> tuple[list[Instance], int]:
     """Connected pieces of a structure's materials, in its order.
 
     Args:
@@ -100,6 +100,9 @@ def find_instances(
         classes: Indices of its materials.
         cut_v: Level of the cut, where the rule has one.
         min_area_px: Smaller pieces are dropped.
+
+    Returns:
+        The pieces, and how many more were left out at the border, as the rule wants it.
     """
     material = _filled(pixels_of(region.label_map, classes))
     if cut_v is None or rule.cut is None:
@@ -107,7 +110,7 @@ def find_instances(
     else:
         pieces, count = _cut(material, region.levels(), cut_v, above=rule.cut.keep == "above")
     is_below = cut_v is not None and rule.cut is not None and rule.cut.keep == "below"
-    found = []
+    found, at_border = [], 0
     for number, window in enumerate(ndi.find_objects(pieces, count), start=1):
         if window is None:
             continue
@@ -116,9 +119,10 @@ def find_instances(
         if instance.area_px < max(min_area_px, 1):
             continue
         if "border" in instance.flags and rule.border == "exclude":
+            at_border += 1
             continue
         found.append(instance)
-    return _numbered(found, rule, region.frame)
+    return _numbered(found, rule, region.frame), at_border
 
 
 def _filled(material: Mask) -> Mask:
