@@ -263,6 +263,7 @@ def test_redis_that_is_gone_is_told_in_a_sentence(tmp_path):
             jobs.submit(job())
         assert jobs.is_newest("task 7", jobs.enter("task 7"))
         assert (jobs.waiting, jobs.running) == (Waiting(0, 0), ())
+        assert jobs.is_elsewhere("task 7") is None
         jobs.close()
 
 

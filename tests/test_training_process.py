@@ -145,6 +145,13 @@ def test_training_that_was_killed_with_the_backend_has_failed(tmp_path):
     assert "it was stopped: start it again" in status.sentence
 
 
+def test_training_is_not_called_stopped_while_nobody_can_tell(tmp_path):
+    """A worker on another host goes on while Redis is gone."""
+    TrainingStatus("training", 3, "now", 0.4).write(tmp_path / "training.json")
+    status = TrainingProcess(tmp_path, elsewhere=lambda: None).status
+    assert (status.state, status.progress) == ("training", 0.4)
+
+
 BACKEND = """
 import sys, time
 from pathlib import Path

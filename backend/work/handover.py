@@ -100,8 +100,8 @@ class Jobs(Protocol):
     def workers(self) -> int:
         """How many processes do jobs."""
 
-    def is_elsewhere(self, key: str) -> bool:
-        """Whether another process does a job of this key, or is to do it."""
+    def is_elsewhere(self, key: str) -> bool | None:
+        """Whether another process does a job of this key, or is to do it; None: nobody can tell."""
 
     def close(self) -> None:
         """Take no more jobs; let the one that runs in this process finish."""

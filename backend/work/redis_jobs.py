@@ -184,12 +184,12 @@ class RedisJobs:
         except RedisError:
             return ()
 
-    def is_elsewhere(self, key: str) -> bool:
-        """Whether a request of this key is not done yet, as far as can be told."""
+    def is_elsewhere(self, key: str) -> bool | None:
+        """Whether a request of this key is not done yet; None: Redis is gone, nobody knows."""
         try:
             return key in self._outbox or bool(self.connection.hexists(_REQUESTS, key))
         except RedisError:
-            return False
+            return None
 
     @property
     def workers(self) -> int:

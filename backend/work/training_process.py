@@ -70,7 +70,7 @@ class TrainingProcess:
         folder: Path,
         command: Sequence[str] | None = None,
         limit_s: float | None = None,
-        elsewhere: Callable[[], bool] = lambda: False,
+        elsewhere: Callable[[], bool | None] = lambda: False,
     ) -> None:
         """Prepare to train; nothing is started.
 
@@ -78,7 +78,7 @@ class TrainingProcess:
             folder: For status and log.
             command: What to run before the project's number and `LOCKED`; None: our own module.
             limit_s: A training that takes longer is stopped, seconds; None: none is.
-            elsewhere: Tells whether another host is to train, or does.
+            elsewhere: Tells whether another host is to train, or does; None: it cannot tell.
         """
         self._elsewhere = elsewhere
         self._limit_s = limit_s
@@ -100,7 +100,7 @@ class TrainingProcess:
         elsewhere = self._elsewhere()
         if status.state in ENDED and elsewhere:
             return TrainingStatus("exporting", sentence=WAITS_FOR_A_WORKER)
-        if status.state not in ENDED and not elsewhere and not runs:
+        if status.state not in ENDED and elsewhere is False and not runs:
             return replace(status, state="failed", sentence=f"it was stopped: {self._advice}")
         return status
 
