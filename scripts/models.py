@@ -72,7 +72,9 @@ def table(registry: Registry) -> str:
     for version in registry.versions():
         standing = standings.get(version, "")
         try:
-            rows.append(_row(registry.card(version), standing))
+            card = registry.card(version)
+            damage = "its weights are damaged" if registry.damage(card) else ""
+            rows.append(_row(card, ", ".join(filter(None, [standing, damage]))))
         except RegistryError:
             rows.append((f"v{version:04d}", "", "", "", "cannot be read", standing))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -93,6 +93,10 @@ def test_damaged_versions_are_listed(run, tmp_path):
     code, said = run("publish", "3", "--force")
     assert (code, said.splitlines()[-1]) == (0, "v0003 is published")
 
+    weights = tmp_path / "models" / "v0003" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run("list")[1].splitlines()[-1].endswith("  published, its weights are damaged")
+
 
 @pytest.mark.parametrize("command", [("show", "7"), ("publish", "7", "--force"), ("rollback",)])
 def test_mistakes_are_sentences(run, command):
