@@ -131,14 +131,14 @@ def in_words(error: Exception) -> str:
     return f"{where}{error.strerror}{advice if error.errno in _NO_ROOM else ''}"
 
 
-def delete_leftovers(folder: Path, pattern: str = f"*{ASIDE}") -> None:
-    """Delete half files that killed processes have left below a folder."""
+def delete_leftovers(folder: Path, pattern: str = f"*{ASIDE}", age_s: float = LEFTOVER_S) -> None:
+    """Delete old files below a folder: by default those that killed processes left half-written."""
     for path in folder.rglob(pattern):
         try:
-            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+            if time.time() - path.stat().st_mtime > age_s:
                 path.unlink()
         except OSError as error:  # another process was first, or the folder cannot be written
-            logger.warning("%s, left half-written, stays: %s", path, error)
+            logger.warning("%s, which nobody needs any more, stays: %s", path, error)
 
 
 def _make_folder(folder: Path) -> None:

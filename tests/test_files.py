@@ -189,7 +189,7 @@ def test_leftovers_are_deleted_where_that_is_possible(tmp_path, caplog):
     (tmp_path / "folder.part").mkdir()
     os.utime(tmp_path / "folder.part", (0, 0))
     delete_leftovers(tmp_path)
-    assert "left half-written, stays" in caplog.text
+    assert "which nobody needs any more, stays" in caplog.text
 
 
 @pytest.mark.parametrize(

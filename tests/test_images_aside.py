@@ -1,6 +1,9 @@
 """Images within tasks wait on disk, not in the queue, whose memory is small and shared."""
 
+import os
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 from redis_server import running_redis
@@ -9,7 +12,7 @@ from backend.annotation.label_config import LabelConfig
 from backend.annotation.tasks import Task
 from backend.errors import InvalidImageError
 from backend.work.handover import Job, LocalJobs, read_arguments, to_arguments
-from backend.work.images_aside import ImagesAside
+from backend.work.images_aside import KEPT_S, ImagesAside
 from backend.work.worker import WorkerJobs
 
 IMAGE = "data:image/png;base64," + "A" * 1_000_000
@@ -34,6 +37,22 @@ def test_image_is_kept_once_and_brought_back(tmp_path):
     task, config = read_arguments(**aside.bring_back(put[0]))
     assert (task.image, task.project, config) == (IMAGE, 3, CONFIG)
     assert task.data == {"pixel_size_nm": 0.2, "pixel_size_source": "dm4"}
+
+
+def test_image_that_no_job_needs_is_deleted_at_the_next_start(tmp_path):
+    """Unless it was handed in again, however long ago it was written."""
+    folder = tmp_path / "images"
+    other = replace(TASK, image=f"{IMAGE}B")
+    aside = ImagesAside(folder)
+    old, again = (aside.put(to_arguments(task, CONFIG)) for task in (TASK, other))
+    for file in folder.iterdir():
+        os.utime(file, (time.time() - 2 * KEPT_S,) * 2)
+    assert aside.put(to_arguments(other, CONFIG)) == again
+
+    aside = ImagesAside(folder)
+    assert read_arguments(**aside.bring_back(again))[0].image == other.image
+    with pytest.raises(InvalidImageError, match="image of a job is gone"):
+        aside.bring_back(old)
 
 
 def test_other_images_stay_where_they_are(tmp_path):

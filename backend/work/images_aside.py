@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 from backend.annotation.tasks import Json
 from backend.errors import InvalidImageError
-from backend.files import in_words, write_atomically
+from backend.files import delete_leftovers, in_words, write_atomically
 
 logger = logging.getLogger(__name__)
 
+KEPT_S = 7 * 86_400.0
+"""After a job with it was last handed in: no job waits so long."""
 _ASIDE = "image_aside"
 """Argument of a job that names the file with the image of its task."""
 
@@ -23,8 +26,13 @@ class ImagesAside:
     """Puts images of jobs into a folder, by their hash, and brings them back."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take the folder, which need not exist; None: images stay in their jobs."""
+        """Take the folder, which need not exist; None: images stay in their jobs.
+
+        Images that no job was handed in with for `KEPT_S` are deleted.
+        """
         self._folder = folder
+        if folder is not None:
+            delete_leftovers(folder, "*", KEPT_S)
 
     def put(self, arguments: Json) -> Json:
         """Take the image out of the arguments of a job; on a full disk it stays there."""
@@ -34,7 +42,9 @@ class ImagesAside:
         content = image.encode(errors="surrogatepass")
         name = hashlib.sha256(content).hexdigest()
         try:
-            if not (self._folder / name).exists():
+            try:
+                os.utime(self._folder / name)
+            except FileNotFoundError:
                 write_atomically(self._folder / name, content)
         except OSError as error:
             logger.error("an image stays in its job: %s", in_words(error))  # noqa: TRY400 - a full disk is no bug
