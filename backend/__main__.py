@@ -6,28 +6,22 @@ import signal
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 
 from backend.logs import configure_logging
 from backend.memory import pass_over_what_is_loaded
 from backend.serving.access import check_listening
 from backend.serving.server import create_app
-from backend.settings import Settings
+from backend.settings import read_settings
 
 
 def main() -> int:
     """Serve until stopped, which is a success; return 2 after a mistake in the settings."""
     try:
-        settings = Settings()
+        settings = read_settings()
         check_listening(settings)
         configure_logging(settings)
         app = create_app(settings)
         pass_over_what_is_loaded()
-    except ValidationError as error:
-        for mistake in error.errors():
-            name = "_".join(str(part) for part in mistake["loc"]).upper()
-            sys.stderr.write(f"{name}: {mistake['msg']}\n")
-        return 2
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

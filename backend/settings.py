@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -129,15 +130,19 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read them for a command that works beside the backend, in the same environment.
+    """Read them from the environment.
 
     Raises:
-        ValueError: Some are missing or wrong; it names them.
+        ValueError: Some are missing or wrong; a line names each, never what stands in it.
     """
     try:
         return Settings()
     except ValidationError as error:
-        names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
-        raise ValueError(
-            f"{names}: missing or wrong, set the environment as for the backend"
-        ) from None
+        raise ValueError("\n".join(map(_told, error.errors()))) from None
+
+
+def _told(mistake: ErrorDetails) -> str:
+    """Name a setting, and say what is wrong with it."""
+    is_missing = mistake["type"] == "missing"
+    sentence = "set it in the environment, it is needed" if is_missing else mistake["msg"]
+    return f"{'_'.join(map(str, mistake['loc'])).upper()}: {sentence}"

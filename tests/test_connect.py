@@ -120,4 +120,4 @@ def test_missing_setting_is_named(servers, monkeypatch, capsys):
     monkeypatch.delenv("LABEL_STUDIO_API_KEY")
 
     assert main(["3", "--backend-url", servers.url]) == 2
-    assert capsys.readouterr().err.startswith("LABEL_STUDIO_API_KEY: missing")
+    assert capsys.readouterr().err.startswith("LABEL_STUDIO_API_KEY: set it")

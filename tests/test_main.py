@@ -39,8 +39,8 @@ def test_missing_settings_are_named():
     ended = run()
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "LABEL_STUDIO_URL: Field required",
-        "LABEL_STUDIO_API_KEY: Field required",
+        "LABEL_STUDIO_URL: set it in the environment, it is needed",
+        "LABEL_STUDIO_API_KEY: set it in the environment, it is needed",
     ]
 
 

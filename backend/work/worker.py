@@ -22,7 +22,6 @@ from types import FrameType
 from typing import Any
 from uuid import uuid4
 
-from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
@@ -35,7 +34,7 @@ from backend.annotation.client import LabelStudioClient
 from backend.errors import QueueError
 from backend.files import in_words
 from backend.logs import configure_logging
-from backend.settings import Settings
+from backend.settings import Settings, read_settings
 from backend.work.handover import Lane
 from backend.work.jobs import attempt
 from backend.work.learner import Learner
@@ -300,7 +299,7 @@ class Worker(SimpleWorker):
 @lru_cache(maxsize=1)
 def station() -> Station:
     """What this process has, made from the environment."""
-    return Station(Settings())
+    return Station(read_settings())
 
 
 def run(key: str) -> None:
@@ -318,9 +317,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        configure_logging(read_settings())
         here = station()
-        configure_logging(Settings())
-    except (ValidationError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     lanes = TRAINING_LANES if options.train else LANES
