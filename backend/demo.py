@@ -21,6 +21,7 @@ from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import write_label_config
 from backend.annotation.projects import connect_backend, ensure_project, import_image
 from backend.annotation.tabs import ensure_tabs
+from backend.command_line import fail
 from backend.trials.demo_images import DemoImage, read_images, synthetic_images
 from backend.trials.demo_servers import Keys, backend_server, label_studio, load_keys, say
 from backend.trials.processes import ServerError, check_port, free_port
@@ -207,7 +208,7 @@ def _interrupt(number: int, _frame: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0 when it was stopped by the user and 1 after a mistake."""
+    """Run the demo; 0 when the user stopped it, 1 if a server fails, 2 after a mistake."""
     options = parse_options(arguments)
     # Ctrl-C as well: a shell that starts us in the background has it ignored
     stopping = [signal.SIGINT, signal.SIGTERM]
@@ -220,8 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("Stopped.")
     except (ServerError, ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        return fail(error)
     return 0
 
 

@@ -25,7 +25,7 @@ from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.learning.dataset_legend import legend_json
 from backend.metrology.database import open_database, write_run
 from backend.metrology.measure import measure_image
@@ -165,8 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         tables = list(batches(options)) if options.images else list(single_images(options))
     except ValueError as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     print(format_table([row for rows in tables for row in rows]))
     return 0
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.learning import networks
 from backend.learning.inference import segment_files
 from backend.learning.registry import Registry
@@ -99,8 +99,7 @@ def main(arguments: Sequence[str]) -> int:
             paths = draw(Path(folder), max(options.images, 1), options.size)
             rows = measure(network, paths, max(options.repeat, 1))
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     print(format_table(rows))
     return 0
 

@@ -13,27 +13,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from backend.files import in_words, write_atomically
+from backend.command_line import fail
+from backend.files import write_atomically
 from backend.metrology.recipe_file import load_recipe, recipe_schema
 from backend.metrology.recipe_plan import describe_plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check; 0 if all recipes are right, 2 if not."""
+    """Check; 0 if all recipes are right, 2 if not, 1 if something cannot be read or written."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if not (options.recipes or options.schema):
         parser.error("name recipes, or --schema FILE")
-    wrong = 0
+    code = 0
     for path in options.recipes:
         try:
             print("\n".join(describe_plan(load_recipe(path, options.labels), options.nm_per_px)))
         except (ValueError, OSError) as error:
-            wrong += 1
-            print(in_words(error), file=sys.stderr)
-    if options.schema:
-        write_atomically(options.schema, recipe_schema().encode())
-    return 2 if wrong else 0
+            code = max(code, fail(error))
+    try:
+        if options.schema:
+            write_atomically(options.schema, recipe_schema().encode())
+    except OSError as error:
+        code = max(code, fail(error))
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from backend.annotation.client import LabelStudioClient
 from backend.annotation.label_config import parse_label_config
 from backend.annotation.projects import BackendAddress, connect_backend
 from backend.annotation.tabs import ensure_tabs
+from backend.command_line import fail
 from backend.errors import LabelStudioError
 from backend.settings import Settings, read_settings
 
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         url = options.backend_url or f"http://127.0.0.1:{settings.port}"
         materials = _connect(settings, options.project, url.rstrip("/"))
     except (ConnectionError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1 if isinstance(error, ConnectionError) else 2
+        return fail(error)
     print(f"Project {options.project} is connected, with {', '.join(materials)}")
     return 0
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from backend.command_line import fail
 from backend.errors import RegistryError
-from backend.files import in_words
 from backend.learning.evaluation import Plan, evaluate, summarize
 from backend.learning.labeled_images import folder_images, synthetic_images
 from backend.learning.methods import METHODS, Method, check_unseen, shared_methods
@@ -60,8 +60,7 @@ def main(arguments: Sequence[str]) -> int:
             f"there is no method {error}: see --help; those of a shared model want --registry"
         )
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return fail(error)
     print(summarize(turns))
     return 0
 

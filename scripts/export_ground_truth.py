@@ -18,7 +18,7 @@ from pathlib import Path
 
 from backend.annotation.dataset_files import MANIFEST
 from backend.annotation.export import KINDS, Outcome
-from backend.files import in_words
+from backend.command_line import fail
 from backend.settings import Settings, read_settings
 from backend.work.project_export import open_export
 
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _export(read_settings(), options.project, options.out, with_coco=with_coco)
     except (OSError, ValueError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 1 if isinstance(error, ConnectionError) else 2
+        return fail(error)
     return 0
 
 

@@ -19,7 +19,7 @@ from backend.annotation.client import LabelStudioClient
 from backend.annotation.imported_tasks import ImportedTasks
 from backend.batch.image_import import ImportOutcome, describe, import_images, open_tasks
 from backend.batch.scale_options import scale_options, told_scale
-from backend.files import in_words
+from backend.command_line import fail
 from backend.microscope.importers import ImportOptions
 from backend.settings import read_settings
 
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             outcomes = import_images(options.files, chosen, options.out, tasks)
             refused = sum([not _tell(outcome) for outcome in outcomes])
     except (OSError, ValueError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 1 if isinstance(error, ConnectionError) else 2
+        return fail(error)
     return 1 if refused else 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.learning.segmentation_data import TrainingData, read_training_data
 from backend.microscope.devices import Module
 from backend.microscope.equipment import EquipmentName
@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                   f"{point.edge_band_accuracy:.4f}, {point.seconds:.0f} s", flush=True)  # fmt: skip
         write(points, options.out)
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return fail(error)
     return 0
 
 

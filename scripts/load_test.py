@@ -20,7 +20,7 @@ from pathlib import Path
 
 from backend.annotation.client import LabelStudioClient
 from backend.annotation.projects import BackendAddress
-from backend.files import in_words
+from backend.command_line import fail
 from backend.trials.demo_servers import BACKEND_USER, backend_server, label_studio, load_keys
 from backend.trials.load import run_load
 from backend.trials.load_records import Records
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 records.write(options.out / f"{annotators}-annotators")
             print("\n".join(["", *records.errors, "", report(runs)]), flush=True)
     except (ServerError, OSError, ValueError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     return 0 if all(holds(records) for records in runs.values()) else 1
 
 

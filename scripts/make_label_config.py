@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.annotation.label_config import write_label_config
+from backend.command_line import fail
 from backend.errors import InvalidLabelConfigError
-from backend.files import in_words
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             options.output.write_text(xml, encoding="utf-8")
     except (InvalidLabelConfigError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     return 0
 
 

@@ -16,7 +16,8 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from backend.files import in_words, write_atomically
+from backend.command_line import fail
+from backend.files import write_atomically
 from backend.learning.dataset_legend import LEGEND, legend_json
 from backend.microscope.devices import Module
 from backend.microscope.equipment import EquipmentName
@@ -37,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save_image(image, options.folder, f"{module}_{equipment}_{seed:04d}")
         told = _write_legend(options.folder)
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 1
+        return fail(error)
     print(f"{len(kinds)} images in {options.folder}, {told}")
     return 0
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from backend.batch.cd_batch import Batch, check_batch, make_setup, run_batch
 from backend.batch.cd_sources import open_source
 from backend.batch.scale_options import scale_options, told_scale
-from backend.files import in_words
+from backend.command_line import fail
 from backend.metrology.recipe_file import load_recipe
 
 
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 values = told.values if options.dry_run else ()
                 tqdm.write("\n  ".join([f"{told.name}: {told.status}", *values, *told.notes]))
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     except KeyboardInterrupt:
         done = sum(counts.values())
         print(f"stopped after {done} images: what was stored stays", file=sys.stderr)

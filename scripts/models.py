@@ -20,8 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from backend.batch.lineage import trace
+from backend.command_line import fail
 from backend.errors import RegistryError
-from backend.files import in_words
 from backend.learning.publication import lineage, publish
 from backend.learning.registry import ModelCard, Registry
 from backend.metrology.database import open_database
@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 card_now = registry.roll_back()
                 print(f"{card_now.name} serves again" if card_now else "no shared model serves now")
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return fail(error)
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backend.annotation.label_config import material_colors
+from backend.command_line import fail
 from backend.errors import RegistryError
 from backend.files import in_words, write_atomically
 from backend.learning.inference import segment_files
@@ -34,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         card, registry = _chosen(options.registry, options.version)
         network = registry.load(card)
     except ValueError as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     network.to(fastest_device())
     try:
         failed = _segment(network, card, paths, options)

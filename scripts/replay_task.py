@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.learning.registry import Registry
 from backend.microscope.images import decode_image
 from backend.state.state_database import STATE, StateDatabase
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"turn {number}, {describe(one)}")
                 unexplained += one.is_unexplained
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     return 1 if unexplained else 0
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.metrology.browsing import write_snapshot
 from backend.metrology.database import open_database
 
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
                 copy, metadata = write_snapshot(database, options.database, options.out / "browse")
                 print(f"datasette -i {copy} -m {metadata} {PATIENCE}")
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError | FileNotFoundError) else 1
+        return fail(error)
     return 0
 
 

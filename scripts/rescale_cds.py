@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backend.batch.scale_options import calibration, scale_options, told_scale
-from backend.files import in_words
+from backend.command_line import fail
 from backend.metrology.database import CdDatabase, get_row, open_database
 from backend.metrology.rescaling import rescale
 from backend.metrology.stated_scales import CORRECTED_BY
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runs = _runs(database, None if options.all else options.images)
             refused = sum(not _rescaled(database, run, options) for run in runs)
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
+        return fail(error)
     print(f"{len(runs) - refused} of {len(runs)} runs rescaled")
     return 1 if refused else 0
 
@@ -46,7 +45,7 @@ def _rescaled(database: CdDatabase, run: str, options: argparse.Namespace) -> bo
     try:
         new = rescale(database, run, _calibration(database, run, options))
     except ValueError as error:
-        print(in_words(error), file=sys.stderr)
+        fail(error)
         return False
     print(f"{run} -> {new}")
     return True

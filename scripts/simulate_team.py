@@ -27,7 +27,7 @@ from backend.annotation.projects import (
     import_image,
 )
 from backend.annotation.tabs import ensure_tabs
-from backend.files import in_words
+from backend.command_line import fail
 from backend.microscope.equipment import EquipmentName
 from backend.microscope.synthetic import SyntheticImage, make_image
 from backend.trials.demo_images import as_png
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client = stack.enter_context(LabelStudioClient(url, keys.token, timeout_s=120.0))
             play(client, backend, options)
     except (ServerError, OSError, ValueError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 1
+        return fail(error)
     return 0
 
 

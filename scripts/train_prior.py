@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from backend.command_line import fail
 from backend.learning.guide import GuideSettings
 from backend.learning.networks import save_weights
 from backend.learning.prior_samples import make_samples
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         train(trainer, folder / "training_state.safetensors")
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return fail(error)
     share = GuideSettings().previous_share
     report = {
         "date": datetime.now(timezone.utc).date().isoformat(),

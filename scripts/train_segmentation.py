@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from backend.files import in_words
+from backend.command_line import fail
 from backend.learning.publication import judge, publish
 from backend.learning.registry import ModelCard, Registry
 from backend.learning.segmentation_data import CropSettings, read_training_data
@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error.name} is missing: pip install 'tem-guide[train]'", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return fail(error)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ FLOW = [
     "arrays",
     "errors",
     "files",
+    "command_line",
     "databases",
     "memory",
     "settings",

@@ -42,7 +42,7 @@ def test_taken_port_ends_in_a_sentence(tmp_path, capsys):
 
 def test_missing_image_ends_in_a_sentence(tmp_path, capsys):
     """Before anything is started."""
-    assert main([str(tmp_path / "gone.png"), "--data", str(tmp_path / "data")]) == 1
+    assert main([str(tmp_path / "gone.png"), "--data", str(tmp_path / "data")]) == 2
     assert "gone.png cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
@@ -51,7 +51,7 @@ def test_other_materials_than_those_kept_are_refused(tmp_path, capsys):
     """A project keeps its materials: new ones would be ignored in silence."""
     (tmp_path / "materials.json").write_text('["Si", "Oxide"]')
 
-    assert main(["--materials", "TiN,W", "--data", str(tmp_path)]) == 1
+    assert main(["--materials", "TiN,W", "--data", str(tmp_path)]) == 2
     assert "already holds a project with the materials Si, Oxide" in capsys.readouterr().err
     assert not (tmp_path / "label-studio").exists()
 
