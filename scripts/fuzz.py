@@ -1,6 +1,6 @@
 """Throw broken input at all that reads from outside, and report what does not take it.
 
-    python scripts/fuzz.py --inputs 100000        # an hour or so; pip install ".[test]" first
+    python scripts/fuzz.py --inputs 100000        # some minutes; pip install ".[test]" first
     python scripts/fuzz.py --inputs 2000 --targets pictures microscope --seed 7
 
 The last line of the table must show no crash; then the exit code is 0. The targets are in

@@ -58,8 +58,9 @@ def play(count: int, seed: int, counted: Counted) -> None:
         ):
             counted.memory, counted.clock = partial(_memory_mb, port), time.perf_counter
             described = int(count * DESCRIBED)
-            _send_described(url, described, seed, counted)
+            # first, so that memory is warm when its growth begins to count: they train guides
             _send_tasks(http, count - described, seed, counted)
+            _send_described(url, described, seed, counted)
             counted.finish()
         server.requests.clear()
 
