@@ -116,6 +116,30 @@ def test_database_is_compared_in_nanometres_and_pixels(database):
                        ("gate_area", "px^2"), ("gate_swa", "deg")}  # fmt: skip
 
 
+def test_ratios_over_all_instances_are_compared(database):
+    """They have no place in the image: there is one of each."""
+    pooled = replace(width(), measurement="ar", kind="ratio", unit="ratio", center=None,
+                     reach_px=None, instance=0, at_fraction=None, line=None)  # fmt: skip
+    for model, value in ((None, 2.0), (MODEL, 2.5)):
+        write_run(database, gate_run(model=model), Measured("ok", (replace(pooled, value=value),)))
+
+    (found,) = compare(database)
+
+    assert (agreement(found.pairs).bias, found.only_label, found.only_model) == (0.5, 0, 0)
+
+
+def test_gaps_in_which_a_structure_may_be_lost_are_not_compared(database):
+    """The model lost a gate: its gap is no error of a pitch."""
+    write_run(database, gate_run(), Measured("ok", (width(0, 60.0), width(1, 60.0))))
+    lost = width(0, 120.0, status="flagged", flags=("uneven_pitch",))
+    write_run(database, gate_run(model=MODEL), Measured("ok", (lost, width(1, 61.0))))
+
+    found = {one.group.unit: one for one in compare(database)}["px"]
+
+    assert [pair.delta for pair in found.pairs] == [1.0]
+    assert (found.only_label, found.only_model) == (1, 0)
+
+
 def test_images_that_a_model_was_trained_on_stand_apart(database):
     """On them it is right, on others 1 px too wide; only the others tell how far it is off."""
     for number in range(10):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from drawings import recipe as drawing_recipe
+from drawings import subject as drawn
 
 from backend.metrology.measure import measure_image
 from backend.metrology.recipe import Recipe
@@ -169,3 +171,25 @@ def test_metal_with_a_light_skin_gives_no_wrong_cd_that_looks_right(seed):
     assert "gray" in {cd.method for cd in measured.cds}
     assert len(found) >= 2
     assert np.abs(found).max() < 4
+
+
+def test_what_runs_on_under_a_data_bar_is_cut_by_a_border():
+    """Its height would be that of what the bar leaves of it."""
+    labels = np.ones((200, 260), dtype=np.uint8)
+    labels[:40] = 0
+    for column, bottom in ((40, 150), (120, 188), (200, 150)):
+        labels[40:bottom, column : column + 20] = 2
+    labels[188:] = 255
+    rule = {"id": "h", "kind": "height", "of": "gate"}
+
+    found = measure_image(drawn(labels, databar_rows=12), drawing_recipe(rule)).cds
+
+    assert [round(cd.value) for cd in found] == [110, 110]
+
+
+def test_a_region_without_pixels_is_refused():
+    """A hundredth of an image may be less than one."""
+    labels = np.ones((41, 33), dtype=np.uint8)
+    rule = {"id": "h", "kind": "height", "of": "gate"}
+    with pytest.raises(ValueError, match=r"holds no pixel of an image of 33 x 41 px"):
+        measure_image(drawn(labels), drawing_recipe(rule, roi_fraction=[0.5, 0.5, 0.51, 0.51]))

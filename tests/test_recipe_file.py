@@ -75,6 +75,12 @@ def test_labels_of_the_project_are_asked():
     [
         ("name: small", "nmae: small", "r.yaml:2: nmae: unknown key (did you mean name?)"),
         ("fraction: 0.5", "fraction: 1.5", "measurements[0].at.fraction: it should be less than"),
+        (
+            "fraction: 0.5",
+            "sweep: {from: 0, to: 1, step: 0.1}",
+            "from: it should be greater than 0",
+        ),
+        ("kind: height", "kind: pitch, at: {fraction: 1}", "at.fraction: it should be less than 1"),
         ("fraction: 0.5", "offset: 2", "measurements[0].at.offset: unknown key: it needs its unit"),
         ("fraction: 0.5", "offset: 2", "write offset_nm or offset_px"),
         ("fraction: 0.5", "fraction: yes", "it should be a valid number, not true"),
@@ -127,6 +133,18 @@ def test_all_mistakes_are_told_in_one_pass(written):
         ["Si", "metal"],
     )
     assert [line.partition(": ")[0] for line in told] == [f"r.yaml:{n}" for n in (4, 5, 7, 9, 10)]
+
+
+@pytest.mark.parametrize("kind", ["pitch", "space"])
+def test_stacks_have_no_gaps_from_left_to_right(written, kind):
+    """Each row of such a recipe would fail, on every image."""
+    told = refusal(
+        written(
+            ("{materials: [gate]", "{order: top_to_bottom, materials: [gate]"),
+            ("kind: height, of: gate", f"kind: {kind}, of: gate, at: {{fraction: 0.5}}"),
+        )
+    )
+    assert f"measurements[1].of: {kind} goes from left to right" in told[0]
 
 
 def test_structures_cannot_be_cut_in_a_circle(written):

@@ -108,3 +108,13 @@ def test_recipe_chooses_the_statistics():
 
     told = {name for name, value in found.items() if isinstance(value, float)}
     assert told == {"mean", "ci95_low", "ci95_high"}
+
+
+def test_a_gap_in_which_a_structure_may_be_lost_is_no_pitch():
+    """60, 60 and 120 px: the mean is 60."""
+    gaps = [width(i, 60.0) for i in range(2)]
+    gaps.append(width(2, 120.0, status="flagged", flags=("uneven_pitch",)))
+
+    found = stats_of(*gaps)["gate_mcd", "", "nm"]
+
+    assert (found["n"], found["mean"]) == (2, pytest.approx(12.0))

@@ -253,6 +253,7 @@ def _subject(measurable: Measurable, image: Intensities, scale: Scale) -> Subjec
         no_gray,
         probabilities,
         is_inferred=probabilities is not None,
+        databar_rows=image.databar_rows,
     )
 
 

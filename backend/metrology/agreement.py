@@ -18,7 +18,7 @@ from typing import Any
 from backend.metrology.database import CdDatabase
 from backend.metrology.records import TRAINED_ON, RowsOfModel
 from backend.metrology.schema import COMPARED_RUNS, NEWEST_RUNS
-from backend.metrology.summary import COUNTED, confidence_factor, name_series
+from backend.metrology.summary import confidence_factor, is_counted, name_series
 
 _LEAST_IMAGES = 5  # with drawn labels, before a model's error is known
 _ERROR_DIGITS = 6  # the order of summing has no say then
@@ -187,8 +187,7 @@ def compare(database: CdDatabase) -> list[Comparison]:
 
 def _compared_rows(database: CdDatabase, whose: str) -> Iterable[Mapping[str, Any]]:
     """The measured CDs of all runs that have a counterpart."""
-    states = ", ".join(f"'{state}'" for state in COUNTED)
-    return database.query(
+    rows = database.query(
         f"with newest as ({NEWEST_RUNS}), compared as ({COMPARED_RUNS}) "  # noqa: S608 - constants
         "select m.*, compared.model_run, newest.flags as model_flags, recipes.name as recipe,"
         " recipes.version as recipe_version, models.name as model,"
@@ -196,8 +195,9 @@ def _compared_rows(database: CdDatabase, whose: str) -> Iterable[Mapping[str, An
         f" join measurements m on m.run_id = compared.{whose}"
         " join newest on newest.id = compared.model_run"
         " join recipes on recipes.id = compared.recipe_id"
-        f" join models on models.id = compared.model_id where m.status in ({states})"
+        " join models on models.id = compared.model_id"
     )
+    return filter(is_counted, rows)
 
 
 def _scales(row: Mapping[str, Any]) -> list[tuple[str, str]]:

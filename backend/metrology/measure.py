@@ -100,11 +100,21 @@ def _classes(subject: Subject, recipe: Recipe) -> dict[str, int]:
 
 
 def _region(subject: Subject, recipe: Recipe) -> Region:
-    """Cut the labels to the part of the image that is measured."""
+    """Cut the labels to the part of the image that is measured.
+
+    Raises:
+        ValueError: There is none.
+    """
     height, width = subject.label_map.shape
     left, top, right, bottom = recipe.roi_fraction
-    rows = slice(math.ceil(top * height - 1e-9), math.floor(bottom * height + 1e-9))
+    low, end = math.ceil(top * height - 1e-9), math.floor(bottom * height + 1e-9)
+    rows = slice(low, min(end, height - subject.databar_rows))
     columns = slice(math.ceil(left * width - 1e-9), math.floor(right * width + 1e-9))
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        raise ValueError(
+            f"roi_fraction {recipe.roi_fraction} holds no pixel of an image of {width} x {height} "
+            f"px with {subject.databar_rows} rows of data bar: make it larger"
+        )
     scales = (1.0, 1.0)
     if subject.calibration is not None:
         size = subject.calibration.nm_per_px

@@ -18,6 +18,8 @@ Tier = Literal["gray", "prob", "label"]
 Side = Literal["left", "right"]
 Statistic = Literal["n", "mean", "median", "std", "three_sigma", "min", "max", "range", "ci95"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Level: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+"""Share of an instance's height; at its very base or top no band of it has room."""
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 BOTH_SIDES: tuple[Side, ...] = ("left", "right")
 
@@ -165,8 +167,8 @@ class StructureRule(Part):
 class Sweep(Part):
     """Levels from one fraction to another, both included."""
 
-    from_: Fraction = Field(alias="from")
-    to: Fraction
+    from_: Level = Field(alias="from")
+    to: Level
     step: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
@@ -189,7 +191,7 @@ class Sweep(Part):
 class At(Scaled):
     """The height at which an instance is measured."""
 
-    fraction: Fraction | None = None
+    fraction: Level | None = None
     offset_nm: Annotated[float, Field(ge=0)] | None = None
     offset_px: Annotated[float, Field(ge=0)] | None = None
     sweep: Sweep | None = None

@@ -49,6 +49,7 @@ def check_recipe(data: Mapping[str, Any], labels: Sequence[str] | None) -> Itera
     yield from _labels(data, labels)
     yield from _structures(data)
     yield from _axis(data)
+    yield from _stacks(data)
     yield from _region(data)
     yield from _repeated_ids(data)
     for path, rule in _rules(data):
@@ -123,6 +124,20 @@ def _structures(data: Mapping[str, Any]) -> Iterator[Mistake]:
         circle = [str(name) for name in error.args[1]][::-1]
         text = f"{' -> '.join(circle)} is a circle: each is cut at the level of the next"
         yield Mistake(("structures", circle[0]), text)
+
+
+def _stacks(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Gaps are measured along the rows of the frame: in a stack there is no gap to the next."""
+    structures = _mapping(data, "structures")
+    for path, rule in _rules(data):
+        name = str(rule.get("of"))
+        order = _mapping(structures, name).get("order")
+        if rule.get("kind") in ("pitch", "space") and order == "top_to_bottom":
+            text = (
+                f"{rule['kind']} goes from left to right, and {name} is ordered top_to_bottom: "
+                "measure heights, or thicknesses of films"
+            )
+            yield Mistake((*path, "of"), text)
 
 
 def _axis(data: Mapping[str, Any]) -> Iterator[Mistake]:

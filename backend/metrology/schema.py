@@ -11,6 +11,7 @@ import math
 from sqlite_utils import Database, Migrations
 
 from backend.databases import execute_all
+from backend.metrology.results import UNEVEN
 
 TABLES = """
 CREATE TABLE images (id TEXT PRIMARY KEY, name TEXT NOT NULL, path_rel TEXT NOT NULL,
@@ -101,6 +102,12 @@ UPDATE measurements SET flags = json_insert(flags, '$[#]', 'no_uncertainty')
 """
 # Of lengths without a scale only the value was kept before, and their rows say so.
 
+
+def _counted(row: str) -> str:
+    """`summary.is_counted` in SQL."""
+    return f"({row}.status IN ('ok', 'flagged') AND instr({row}.flags, '{UNEVEN}') = 0)"
+
+
 COMPARED_RUNS = """
   SELECT g.id AS truth_run, i.id AS model_run, i.model_id, g.image_id, g.recipe_id
   FROM newest g JOIN newest i ON g.image_id = i.image_id AND g.recipe_id = i.recipe_id
@@ -144,9 +151,10 @@ CREATE VIEW label_vs_model AS WITH newest AS ({NEWEST_RUNS}), compared AS ({COMP
     JOIN measurements i ON i.run_id = compared.model_run
       AND g.measurement = i.measurement AND g.structure = i.structure AND g.side = i.side
       AND g.part = i.part AND g.quantity = i.quantity AND g.at_fraction IS i.at_fraction
-      AND abs(g.cx_px - i.cx_px) < min(g.reach_px, i.reach_px)
-      AND abs(g.cy_px - i.cy_px) < min(g.reach_px, i.reach_px)
-    WHERE g.status IN ('ok', 'flagged') AND i.status IN ('ok', 'flagged')),
+      AND ((g.cx_px IS NULL AND i.cx_px IS NULL)
+        OR (abs(g.cx_px - i.cx_px) < min(g.reach_px, i.reach_px)
+        AND abs(g.cy_px - i.cy_px) < min(g.reach_px, i.reach_px)))
+    WHERE {_counted("g")} AND {_counted("i")}),
   ranked AS (SELECT *,
     row_number() OVER (PARTITION BY model_run, truth_id ORDER BY far, model_row_id) AS of_truth,
     row_number() OVER (PARTITION BY model_run, model_row_id ORDER BY far, truth_id) AS of_model
@@ -233,5 +241,12 @@ def m005_pixels(database: Database) -> None:
         for unit, scale in (("nm", math.sqrt(row["area"])), ("nm^2", row["area"])):
             database.execute(FROM_NM, {"scale": scale, "unit": unit, "id": row["id"]})
     database.execute(NOT_KEPT)
+    execute_all(database, NO_VIEWS)
+    execute_all(database, VIEWS)
+
+
+@migrations()
+def m006_comparable_rows(database: Database) -> None:
+    """Compare ratios over all instances too, and no gaps in which a structure may be lost."""
     execute_all(database, NO_VIEWS)
     execute_all(database, VIEWS)

@@ -29,6 +29,7 @@ class Subject:
     no_gray: str = ""  # why there are none: unknown_gamma, no_original
     probabilities: Probabilities | None = None  # (C, H, W), of a model; None: the labels are drawn
     is_inferred: bool = False  # a model made the labels, no annotator
+    databar_rows: int = 0  # below the picture: what runs on under them is cut by a border
     is_draw: bool = False  # of many that could be true: values count, not how well they are known
 
     def __post_init__(self) -> None:

@@ -15,9 +15,7 @@ from typing import Any
 from scipy import special
 
 from backend.metrology.recipe import Statistic
-
-COUNTED = ("ok", "flagged")
-"""Whose values count; a missing or failed measurement has none."""
+from backend.metrology.results import UNEVEN
 
 _CONFIDENCE = 0.95
 
@@ -65,6 +63,15 @@ def confidence_factor(n: int) -> float:
     return float(special.stdtrit(n - 1, (1 + _CONFIDENCE) / 2))  # quantile of Student's t
 
 
+def is_counted(row: Mapping[str, Any]) -> bool:
+    """Whether a row of `measurements` counts in statistics, comparisons and tables of values.
+
+    A missing or failed measurement has no value. A gap in which a structure may be lost has one,
+    but it is that of two gaps: in a mean it would look like a change of the process.
+    """
+    return row["status"] in ("ok", "flagged") and UNEVEN not in row["flags"]
+
+
 def summarize_run(
     rows: Iterable[Mapping[str, Any]], wanted: Sequence[Statistic]
 ) -> list[dict[str, Any]]:
@@ -78,7 +85,7 @@ def summarize_run(
     for series, row in name_series(rows):
         values = groups[series, row["side"], _unit(row)]
         value = row["value_px"] if _is_in_px(row) else row["value"]
-        if row["status"] in COUNTED and value is not None:
+        if is_counted(row) and value is not None:
             values.append(value)
     columns = {"n", *wanted} | ({"ci95_low", "ci95_high"} if "ci95" in wanted else set())
     return [

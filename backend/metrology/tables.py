@@ -14,7 +14,7 @@ from typing import Any
 from backend.files import write_atomically
 from backend.metrology.database import CdDatabase
 from backend.metrology.rows import Row
-from backend.metrology.summary import COUNTED, name_series
+from backend.metrology.summary import is_counted, name_series
 
 _DECIMALS = {"nm": 2, "nm^2": 1, "deg": 1, "ratio": 3, "px": 2, "px^2": 1}
 _IN_UNIT = ("value", "value_label", "min", "max")
@@ -117,5 +117,5 @@ def _cell(series: str, row: Mapping[str, Any]) -> tuple[str, float | None]:
     unit = row["unit"].replace("nm", "px") if is_in_px else row["unit"]
     value = row["value_px"] if is_in_px else row["value"]
     side = f".{row['side']}" if row["side"] else ""
-    shown = rounded(value, unit) if row["status"] in COUNTED else None
+    shown = rounded(value, unit) if is_counted(row) else None
     return f"{series}.{row['instance']}{side} ({unit})", shown
