@@ -136,6 +136,7 @@ FLOW = [
     "metrology.schema",
     "metrology.database",
     "metrology.rescaling",
+    "metrology.wafer_sites",
     "metrology.flag_meanings",
     "metrology.tables",
     "metrology.workbook",
