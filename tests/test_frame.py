@@ -61,6 +61,46 @@ def test_a_bad_reference_is_refused(points):
     assert (frame.tilt_deg, frame.flags) == (0.0, ("no_align",))
 
 
+def pieces_of(tilt_deg, levels, columns=60, gap=20):
+    """Pieces of one interface, each so many rows higher than the line through the first."""
+    whole = staircase(tilt_deg, columns=len(levels) * (columns + gap))
+    starts = range(0, len(whole), columns + gap)
+    return [
+        whole[start : start + columns] - np.array([level, 0.0])
+        for start, level in zip(starts, levels, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 2.0, -5.0])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        (0, 0, -60, -60),  # a step in the silicon: 12 degrees if it were tilt
+        (0, 80, 0, 80, 0, 80),  # trench bottoms and fin tops
+        (0, 20, 40, 60),  # stairs
+    ],
+)
+def test_levels_of_an_interface_are_no_tilt(tilt_deg, levels):
+    """The slope within pieces counts where they lie on several levels."""
+    frame = aligned(Frame(0.0), pieces_of(tilt_deg, levels), LIMITS)
+    assert frame.flags == ()
+    assert abs(frame.tilt_deg - tilt_deg) < 2 * frame.tilt_u_deg
+    assert frame.tilt_u_deg < 0.5
+
+
+def test_one_level_is_known_from_all_its_pieces_together():
+    """Pieces of 15 px alone would know its tilt to 1.6 degrees."""
+    frame = aligned(Frame(0.0), pieces_of(3.8, (0, 0, 0, 0), columns=15, gap=75), LIMITS)
+    assert frame.tilt_deg == pytest.approx(3.8, abs=0.2)
+    assert frame.tilt_u_deg < 0.2
+
+
+def test_a_tilt_that_is_hardly_known_is_refused():
+    """Pieces of 15 px on two levels: neither together nor alone do they tell."""
+    frame = aligned(Frame(0.0), pieces_of(0.0, (0, 0, 0, 60, 60, 60), columns=15), LIMITS)
+    assert (frame.tilt_deg, frame.flags) == (0.0, ("no_align",))
+
+
 def test_fragments_keep_their_central_part():
     """Rounded corners at the ends of each piece are left out."""
     piece = staircase(0.0, columns=9)

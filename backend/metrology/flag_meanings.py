@@ -7,7 +7,7 @@ MEANINGS = {
     "anisotropic": "a pixel is not as wide as high; lengths take both into account",
     "corrected_scale": "a user gave this scale in place of the one measured with before",
     "model_error": "u_value holds what the model was off on images with drawn labels",
-    "no_align": "the reference interface is too short or too steep: the frame is that of the image",
+    "no_align": "the reference is too short, steep or uneven: the frame is that of the image",
     "scale_conflict": "two sources of the pixel size differ by more than 1 %: see calibrations",
     "trained_on": "the model has learned from this image: how right it is here says little",
     "uncalibrated": "no pixel size is known: pixels only",
