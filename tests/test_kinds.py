@@ -22,11 +22,25 @@ def test_distances_run_from_edge_to_edge_on_either_side():
     assert rows["d", 0, "left", ""].flags == ("no_neighbour",)
 
 
+def plug_at(left, labels=None):
+    """The drawing, or a copy of other labels, with one plug of 10 px from a column on."""
+    labels = np.where(drawing() == 3, 1, drawing()) if labels is None else labels.copy()
+    labels[50:80, left : left + 10] = 3
+    return labels
+
+
 def test_overlay_is_from_centre_to_centre():
-    """The plug's centre lies 25 px right of that of the first gate."""
+    """A plug's centre lies 20 px right of that of the first gate, and is not the second's."""
+    rows = measured(plug_at(55), {"id": "o", "kind": "overlay", "of": "gate", "to": "plug"})
+    assert rows["o", 0, "", ""].value == pytest.approx(20)
+    assert rows["o", 1, "", ""].flags == ("no_neighbour",)
+    assert rows["o", 1, "", ""].status == "failed"
+
+
+def test_an_overlay_half_way_between_two_is_of_neither():
+    """The plug 25 px from both gates: whose it is cannot be told."""
     rows = measured(drawing(), {"id": "o", "kind": "overlay", "of": "gate", "to": "plug"})
-    assert rows["o", 0, "", ""].value == pytest.approx(25)
-    assert rows["o", 1, "", ""].value == pytest.approx(-25)
+    assert [row.flags for row in rows.values()] == [("no_neighbour",)] * 2
 
 
 def test_enclosure_gives_the_inner_margins():
@@ -38,6 +52,16 @@ def test_enclosure_gives_the_inner_margins():
     rows = measured(labels, rule, structures=structures)
     assert rows["e", 1, "left", ""].value == pytest.approx(4)
     assert rows["e", 1, "right", ""].value == pytest.approx(6)
+
+
+def test_only_what_overlaps_encloses():
+    """A plug that sticks out by 2 px has a negative margin; one beside the gates has none."""
+    rule = {"id": "e", "kind": "enclosure", "of": "plug", "to": "gate"}
+    structures = {"gate": {"materials": ["gate", "plug"]}, "plug": {"materials": ["plug"]}}
+    rows = measured(plug_at(92), rule, structures=structures)
+    assert rows["e", 0, "left", ""].value == pytest.approx(12)
+    apart = measured(drawing(), rule)
+    assert [row.flags for row in apart.values()] == [("no_neighbour",)] * 2
 
 
 def test_pitch_and_space_of_neighbours():

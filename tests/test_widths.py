@@ -80,3 +80,34 @@ def test_pitch_walking_is_no_lost_gate():
     found = measure_image(gates_at(30, 90, 170, 230), recipe(PITCH))
     flags = (*found.flags, *(flag for cd in found.cds for flag in cd.flags))
     assert not any(flag.startswith("uneven_pitch") for flag in flags)
+
+
+def gates_and_plugs(*plugs):
+    """Four gates 80 px apart, and plugs of 10 px from these columns on."""
+    one = gates_at(30, 110, 190, 270)
+    for column in plugs:
+        one.label_map[50:80, column : column + 10] = 3
+    return one
+
+
+def statuses(rule, *plugs):
+    """Rounded values of a measurement of all gates, or their only flag."""
+    cds = measure_image(gates_and_plugs(*plugs), recipe(rule)).cds
+    return [round(cd.value, 1) if cd.value is not None else cd.flags[0] for cd in cds]
+
+
+def test_a_gate_without_its_plug_has_no_overlay():
+    """That of the third gate was not printed: the nearest one is the second's."""
+    assert statuses(OVERLAY, 60, 140, 300) == [25, 25, "no_neighbour", 25]
+    assert statuses(OVERLAY, 60, 140, 220, 300) == [25, 25, 25, 25]
+
+
+def test_a_distance_runs_through_no_other_gate():
+    """The third gate's plug is missing: what lies right of it belongs to the fourth."""
+    assert statuses(DISTANCE, 60, 140, 300) == [10, 10, "no_neighbour", 10]
+
+
+def test_two_gates_share_the_plug_between_them():
+    """Its distance from either is a length of its own."""
+    both = {**DISTANCE, "sides": ["left", "right"]}
+    assert statuses(both, 60)[1:3] == [10, 40]

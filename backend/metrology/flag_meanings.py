@@ -48,7 +48,7 @@ MEANINGS = {
     "no_corner": "no round corner between two straight edges",
     "no_film": "no film at this place",
     "no_height": "its top is not above its base",
-    "no_neighbour": "no neighbour to measure to",
+    "no_neighbour": "nothing to measure to there, or what is there belongs to another instance",
     "no_operand": "what it is computed from is missing",
     "no_outline": "no outline that encloses an area",
     "not_between": "the film does not lie between the two materials there",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median_low
@@ -114,19 +115,54 @@ def measure_distance(
 def _partner(
     scene: Scene, body: Body, rule: Distance, band: Band, side: Literal["left", "right", ""]
 ) -> Body:
-    """The nearest instance of the other structure, on that side for distances."""
+    """The instance of the other structure that a measurement runs to.
+
+    A distance runs to the nearest on its side, but not through another instance of its own
+    structure: two may share what lies between them. An overlay is of two that belong together, so
+    each must be nearest to the other, and to no third as near. An enclosure is of what overlaps.
+
+    Raises:
+        UnmeasurableError: There is none.
+    """
     ours = sum(body.walls_at(band.middle)) / 2
-    found = []
-    for other in scene.bodies[rule.to]:
-        try:
-            apart = sum(other.walls_at(band.middle)) / 2 - ours
-        except UnmeasurableError:
-            continue
-        if rule.kind != "distance" or (apart > 0) == (side == "right"):
-            found.append((abs(apart), other))
+    own = [place for _, place in _others(scene.bodies[rule.of], body, band)]
+    found = _others(scene.bodies[rule.to], body, band)
+    if rule.kind == "distance":
+        found = [pair for pair in found if (pair[1] > ours) == (side == "right")]
+    elif rule.kind == "enclosure":
+        found = [pair for pair in found if _overlap(body, pair[0], band)]
     if not found:
         raise UnmeasurableError("no_neighbour")
-    return min(found, key=lambda one: one[0])[1]
+    other, place = min(found, key=lambda pair: abs(pair[1] - ours))
+    if _is_anothers(rule, place, ours, own):
+        raise UnmeasurableError("no_neighbour")
+    return other
+
+
+def _others(bodies: Sequence[Body], body: Body, band: Band) -> list[tuple[Body, float]]:
+    """All but a body itself that reach a level, and where the middle of each is there."""
+    found = []
+    for other in bodies:
+        if (other.instance.structure, other.index) == (body.instance.structure, body.index):
+            continue
+        with suppress(UnmeasurableError):
+            found.append((other, sum(other.walls_at(band.middle)) / 2))
+    return found
+
+
+def _is_anothers(rule: Distance, place: float, ours: float, own: Sequence[float]) -> bool:
+    """Whether what lies at a place belongs rather to another of our own structure."""
+    if rule.kind == "distance":
+        return any(min(ours, place) < one < max(ours, place) for one in own)
+    if rule.kind == "overlay":
+        return any(abs(place - one) <= abs(place - ours) for one in own)
+    return False
+
+
+def _overlap(body: Body, other: Body, band: Band) -> bool:
+    """Whether two bodies share a stretch of a level."""
+    (left, right), (first, last) = (one.walls_at(band.middle) for one in (body, other))
+    return left < last and first < right
 
 
 def _of_middles(body: Body, other: Body, band: Band) -> Reading:
