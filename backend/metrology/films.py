@@ -44,7 +44,7 @@ _LEAST_RAYS = 5
 _TOUCH_PX = 1.5  # between a structure's edge and the film on it
 _BEYOND_PX = 1.0  # past an interface, where the neighbour is looked for
 _MARGIN_PX = 3
-_REACH = 0.75  # of a body's width, how far rays go
+_REACH = 0.75  # of a body's width, how far rays go at first
 
 
 def measure_thickness(
@@ -137,11 +137,8 @@ class SeedGauge:
         """Thickness on each ray, NaN where it does not run from one neighbour to the other."""
         rays = site.rays()
         start = _edge_on_rays(site, rays)
-        window = _window(site, self.label_map.shape)
         field = self.field_of([rule.film])
-        pieces = segments_of(outlines(field[window], (window[0].start, window[1].start)))
-        pieces = site.turned(site.body.frame.to_uv(pieces))
-        enter, leave = first_stretch(pieces, rays, np.nan_to_num(start, nan=np.inf), _TOUCH_PX)
+        enter, leave = _stretches(field, site, rays, np.nan_to_num(start, nan=np.inf))
         good = self._runs_between(rule, site, rays, enter, leave)
         if not good.any():
             raise UnmeasurableError("not_between" if np.isfinite(enter).any() else "no_film")
@@ -199,10 +196,27 @@ def _edge_on_rays(site: Site, rays: Line) -> Line:
     return start
 
 
-def _window(site: Site, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The part of an image that the rays of a site run through."""
+def _stretches(field: Field, site: Site, rays: Line, start: Line) -> tuple[Line, Line]:
+    """Where each ray enters a film and leaves it, NaN where it does not enter at its start.
+
+    Most films are thinner than a body is wide, and outlines take time: only as long as a film goes
+    on at the end of the rays are they made longer.
+    """
     left, right = site.body.walls_at(site.body.level(0.5))
     reach = _REACH * (right - left) + _MARGIN_PX
+    while True:
+        window = _window(site, reach, field.shape)
+        pieces = segments_of(outlines(field[window], (window[0].start, window[1].start)))
+        pieces = site.turned(site.body.frame.to_uv(pieces))
+        enter, leave = first_stretch(pieces, rays, start, _TOUCH_PX)
+        is_cut = np.any(leave > reach - _BEYOND_PX)
+        if not is_cut or reach > sum(field.shape):
+            return enter, leave
+        reach *= 2
+
+
+def _window(site: Site, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The part of an image that rays of a site run through as far as `reach`."""
     corners = site.to_px(
         np.array([-reach, -reach, reach, reach]),
         np.array([-1, 1, -1, 1]) * (site.half_px + _MARGIN_PX),
