@@ -101,6 +101,20 @@ def test_a_tilt_that_is_hardly_known_is_refused():
     assert (frame.tilt_deg, frame.flags) == (0.0, ("no_align",))
 
 
+def test_pieces_that_fall_differently_tell_less():
+    """On two levels, half of them at 4 degrees and half at 0: their mean is known to 0.5."""
+    pieces = [
+        piece - np.array([level, 0])
+        for level in (0, 80)
+        for tilt_deg in (0.0, 4.0, 0.0, 4.0)
+        for piece in pieces_of(tilt_deg, (0,))
+    ]
+    moved = [piece + np.array([0, 80 * place]) for place, piece in enumerate(pieces)]
+    frame = aligned(Frame(0.0), moved, LIMITS)
+    assert frame.tilt_deg == pytest.approx(2.0, abs=0.4)
+    assert frame.tilt_u_deg > 0.5
+
+
 def test_fragments_keep_their_central_part():
     """Rounded corners at the ends of each piece are left out."""
     piece = staircase(0.0, columns=9)

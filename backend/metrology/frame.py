@@ -221,11 +221,21 @@ def _common_line(pieces: list[Points]) -> StraightLine:
     if len(pieces) == 1 or not long:
         return whole
     within = fit_straight_line(np.concatenate([piece - piece.mean(axis=0) for piece in long]))
-    error = max(within.angle_u_deg, _staircase_u_deg(long))
+    error = max(within.angle_u_deg, _scatter_u_deg(long, within.angle_deg), _staircase_u_deg(long))
     apart = abs(whole.angle_deg - within.angle_deg)
     if whole.angle_u_deg < error and apart < _AGREE_SIGMA * math.hypot(whole.angle_u_deg, error):
         return whole
     return replace(within, angle_u_deg=error, length_px=whole.length_px)
+
+
+def _scatter_u_deg(pieces: list[Points], angle_deg: float) -> float:
+    """Standard error of a common slope from how those of single pieces differ from it.
+
+    Long pieces count by their length cubed, as in a fit.
+    """
+    share = np.array([np.ptp(piece[:, 0]) for piece in pieces]) ** 3
+    angles = np.array([fit_straight_line(piece).angle_deg for piece in pieces])
+    return float(np.linalg.norm(share * (angles - angle_deg)) / share.sum())
 
 
 def _staircase_u_deg(pieces: list[Points]) -> float:
