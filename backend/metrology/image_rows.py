@@ -134,11 +134,15 @@ def _filled(
 
 
 def _disagree(reading: Reading, label: Reading) -> bool:
-    """Whether two values of the same thing differ by more than either's error explains."""
+    """Whether two values of the same thing differ by more than their errors explain.
+
+    A length may differ by a pixel in any case; what is no length has no pixel, so there the error
+    of the label counts beside that of the fit.
+    """
     gap = abs(reading.value - label.value)
-    least = _LEAST_GAP_PX if reading.unit == "px" else label.u  # no px: as much as the label errs
-    room = max(2 * reading.u, least)
-    return gap > room
+    if reading.unit == "px":
+        return gap > max(2 * reading.u, _LEAST_GAP_PX)
+    return gap > 2 * math.hypot(reading.u, label.u)
 
 
 def _blanks(rule: Rule, plan: Plan, index: int, variant: Variant) -> list[MeasuredCD]:
