@@ -90,3 +90,16 @@ def test_a_drawn_wall_may_have_the_roughness_of_the_brush(quantity, side, edges)
     rule = RULE | {"quantity": quantity, "sides": ["right"]}
     row = rows_of(subject(drawing()), recipe(rule, edges={"prefer": ["label"], "u_place_px": 0.5}))
     assert row["l", 0, side, "3s"].u_value >= 3 * 0.5 * np.sqrt(edges)
+
+
+@pytest.mark.parametrize("tilt_deg", [0.5, 1.5, 3.0])
+def test_rounding_of_a_straight_wall_is_within_its_uncertainty(tilt_deg):
+    """A slow sawtooth passes for roughness, which is 0: the uncertainty says so."""
+    rows, columns = np.mgrid[:1000, :260]
+    middle = 130 + (rows - 500) * np.tan(np.radians(tilt_deg))
+    labels = np.ones((1000, 260), np.uint8)
+    labels[(np.abs(columns - middle) < 20.3) & (rows >= 20) & (rows < 980)] = 2
+    rule = {"id": "lwr", "kind": "roughness", "of": "gate", "quantity": "lwr"}
+    one = subject(labels, is_inferred=True)  # no hand drew it
+    row = rows_of(one, recipe(rule, edges={"prefer": ["label"]}))["lwr", 0, "", "3s_unbiased"]
+    assert 0 < row.value < 2 * row.u_value < 3

@@ -16,7 +16,7 @@ from backend.metrology.contours import Line, Points, extremes, segments_of
 from backend.metrology.frame import correlation_length
 from backend.metrology.readings import Reading, Scene, Variant, hypot, worst
 from backend.metrology.recipe import Roughness, Side
-from backend.metrology.seed_errors import LabelError
+from backend.metrology.seed_errors import U_PIXEL, LabelError
 
 QUANTITIES = ("3s", "3s_unbiased", "floor")
 LONG_PX = 512  # a shorter line has too few wavelengths of what it is to show
@@ -45,10 +45,9 @@ def measure_roughness(
         flags = (*flags, "short_line")
     independent = max(len(residuals) / correlation_length(residuals), 2.0)
     relative = 1 / math.sqrt(2 * independent)
-    # what the wall did and what the hand did that drew it cannot be told apart
-    hands = (body.seed[side].error for side in sides)
-    hand = hypot(*(one.u_place_px for one in hands if isinstance(one, LabelError)))
-    u = hypot(3 * sigma * relative, 3 * noise / math.sqrt(len(residuals)), 3 * hand)
+    errors = (body.seed[side].error for side in sides)
+    drawn = hypot(*(_u_line(one) for one in errors if isinstance(one, LabelError)))
+    u = hypot(3 * sigma * relative, 3 * noise / math.sqrt(len(residuals)), 3 * drawn)
     values = {"3s": 3 * sigma, "3s_unbiased": 3 * unbiased, "floor": 3 * noise}
     ends = [(sum(mean.across for mean in means) / len(means), v) for v in (low, high)]
     line = (body.frame.point(*ends[0]), body.frame.point(*ends[1]))
@@ -56,6 +55,14 @@ def measure_roughness(
         name: Reading(value, u, "px", method, quality, flags, n_lines=len(residuals), line=line)
         for name, value in values.items()
     }
+
+
+def _u_line(error: LabelError) -> float:
+    """What a label may add to the sigma of a wall, px, and no spectrum tells from the wall itself.
+
+    That is the hand that drew it, and rounding: along a straight wall a slow sawtooth, no noise.
+    """
+    return hypot(error.u_place_px, U_PIXEL)
 
 
 def _scan_lines(body: Body, side: Side, low: float, high: float) -> Points:
