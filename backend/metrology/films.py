@@ -33,7 +33,7 @@ from backend.metrology.recipe import Side, Thickness
 from backend.metrology.results import Tier
 from backend.metrology.seed_errors import (
     LOCKED,
-    NO_ERROR,
+    LEAST_ERROR,
     LabelError,
     label_error,
     probability_error,
@@ -176,12 +176,12 @@ class SeedGauge:
         self, field: Field, site: Site, rays: Line, places: Line, inward: float
     ) -> CurveError:
         if self.is_draw:
-            return NO_ERROR
+            return LEAST_ERROR
         if self.tier == "label":
             pixels = site.to_px(places, rays)
             return label_error(pixels, rays, (float(rays[0]), float(rays[-1])), self.u_place_px)
         inside, outside = (site.to_px(places + step, rays) for step in (inward, -inward))
-        return probability_error(field, inside, outside)
+        return probability_error(field, rays, inside, outside)
 
 
 def _edge_on_rays(site: Site, rays: Line) -> Line:

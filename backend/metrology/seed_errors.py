@@ -12,9 +12,10 @@ from backend.metrology.contours import Field, Line, Points
 
 U_PIXEL = 1 / math.sqrt(12)  # of an edge rounded to whole pixels
 CORRELATION_PX = 8.0  # along an edge, of a model's mistakes: about its stride
-LEAST_S_PX = 0.3
+LEAST_S_PX = 0.3  # an overfitted model is surer of its edges than it may be
 _HARMONICS = np.arange(1, 51)
 _POWERS = 1 / (2 * math.pi**2 * _HARMONICS**2)
+_NEAR_PX = 1.0  # beyond a stretch: as far across is looked, and no stretch is without places
 _UNKNOWN_S_PX = 20.0  # of an edge that a model does not see
 _ALIKE = 1.4  # neighbouring rows round alike: of rough films, seen on synthetic images
 _LOCKED_PX = 1.01  # an edge that visits no more pixel columns is tied to the grid
@@ -73,21 +74,38 @@ class LabelError:
 class ProbabilityError:
     """An edge known from a model's probabilities."""
 
-    s_px: float  # half the distance of the 16 and 84 % levels
+    along: Line = field(repr=False)  # places of the edge
+    slope: Line = field(repr=False)  # of the belief across it there, 1/px; NaN where unknown
+
+    def s_px(self, low: float, high: float) -> float:
+        """Half the distance of the 16 and 84 % levels between two places, at least 0.3 px.
+
+        Where nothing is known there, that of the whole edge.
+        """
+        near = (self.along >= low - _NEAR_PX) & (self.along <= high + _NEAR_PX)
+        known = ~np.isnan(self.slope)
+        if not known.any():
+            return _UNKNOWN_S_PX
+        slope = float(np.median(self.slope[near & known if (near & known).any() else known]))
+        # Phi(x / s) has the slope 1 / (s sqrt(2 pi)) at its middle
+        s = 1 / (max(slope, 1e-6) * math.sqrt(2 * math.pi))
+        return min(max(s, LEAST_S_PX), _UNKNOWN_S_PX)
 
     def of_mean(self, low: float, high: float) -> float:
-        """The model's doubt, less over a stretch longer than its mistakes are."""
+        """The model's doubt there, less over a stretch longer than its mistakes are."""
         ratio = CORRELATION_PX / max(high - low, 1e-3)
         shared = 2 * ratio * (1 - ratio * (1 - math.exp(-1 / ratio)))
-        return max(self.s_px, LEAST_S_PX) * math.sqrt(shared)
+        return self.s_px(low, high) * math.sqrt(shared)
 
     def of_slope(self, low: float, high: float) -> float:
         """Two halves that err on their own."""
-        half = (high - low) / 2
-        return math.sqrt(2) * self.of_mean(0, half) / half
+        middle = (low + high) / 2
+        halves = math.hypot(self.of_mean(low, middle), self.of_mean(middle, high))
+        return halves / (middle - low)
 
 
-NO_ERROR = ProbabilityError(0.0)
+LEAST_ERROR = ProbabilityError(np.zeros(1), np.full(1, np.inf))
+"""Of an edge that is nowhere in doubt: `LEAST_S_PX` all along."""
 
 
 def label_error(
@@ -110,21 +128,22 @@ def label_error(
     return LabelError(along, minor, float(steps.min()), u_place_px)
 
 
-def probability_error(field: Field, inside: Points, outside: Points) -> ProbabilityError:
-    """How well a model knows an edge, from how steeply its belief changes there.
+def probability_error(
+    field: Field, along: Line, inside: Points, outside: Points
+) -> ProbabilityError:
+    """How well a model knows an edge, from how steeply its belief changes at each place of it.
 
     Args:
         field: 2 P - 1, see `contours.probability_field`. Shape (H, W).
+        along: Rising places along the edge. Shape (N,).
         inside: (row, column) points one pixel inside the edge. Shape (N, 2).
         outside: The same one pixel outside.
     """
     known = np.isfinite(inside).all(axis=1) & np.isfinite(outside).all(axis=1)
-    if not known.any():
-        return ProbabilityError(_UNKNOWN_S_PX)
     within, beyond = (
         ndi.map_coordinates(field, points[known].T, order=1, mode="nearest")
         for points in (inside, outside)
     )
-    # Phi(x / s) has the slope 1 / (s sqrt(2 pi)) at its middle, and P = (1 + field) / 2
-    slope = float(np.median(within - beyond)) / 4
-    return ProbabilityError(min(1 / (max(slope, 1e-6) * math.sqrt(2 * math.pi)), _UNKNOWN_S_PX))
+    slope = np.full(len(along), np.nan)
+    slope[known] = (within - beyond) / 4  # over two px, and P = (1 + field) / 2
+    return ProbabilityError(along, slope)

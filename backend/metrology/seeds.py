@@ -22,8 +22,8 @@ from backend.metrology.contours import Field, Points, outlines, segments_of
 from backend.metrology.curves import MIN_SHARE, Curve
 from backend.metrology.frame import Frame
 from backend.metrology.seed_errors import (
+    LEAST_ERROR,
     LOCKED,
-    NO_ERROR,
     label_error,
     probability_error,
 )
@@ -93,10 +93,10 @@ def _curves(outline: Points) -> dict[EdgeName, Curve]:
     v, left, right = sampled(segments, "v")
     u, base, top = sampled(segments, "u")
     return {
-        "left": Curve(v, left, "label", NO_ERROR),
-        "right": Curve(v, right, "label", NO_ERROR),
-        "base": Curve(u, base, "label", NO_ERROR),
-        "top": Curve(u, top, "label", NO_ERROR),
+        "left": Curve(v, left, "label", LEAST_ERROR),
+        "right": Curve(v, right, "label", LEAST_ERROR),
+        "base": Curve(u, base, "label", LEAST_ERROR),
+        "top": Curve(u, top, "label", LEAST_ERROR),
     }
 
 
@@ -111,7 +111,7 @@ def _with_error(seeding: Seeding, field: Field, curve: Curve, name: EdgeName) ->
 
     if seeding.tier == "prob":
         inward = 1.0 if name in ("left", "base") else -1.0
-        doubt = probability_error(field, pixels(inward), pixels(-inward))
+        doubt = probability_error(field, curve.along, pixels(inward), pixels(-inward))
         return replace(curve, method="prob", error=doubt)
     low, high = (float(np.quantile(curve.along, share)) for share in FLANK)
     error = label_error(pixels(0), curve.along, (low, high), seeding.u_place_px)
