@@ -14,6 +14,7 @@ from backend.metrology.cd_draws import (
     count_structures,
     measure_draws,
     paired_values,
+    told_u,
 )
 from backend.metrology.label_draws import draw_label_maps
 from backend.metrology.measure import measure_image
@@ -143,6 +144,23 @@ def test_vague_edge_makes_its_own_cd_uncertain():
     u = {(cd.measurement, cd.instance): u for cd, u in zip(measured.rows, measured.u, strict=True)}
     assert u["width", 0] > 3 * u["width", 1]
     assert measured.stable_share == 1
+
+
+def test_sure_guide_is_not_told_to_be_surer_than_its_edges_may_be():
+    """Draws that do not scatter leave 0.3 px an edge: of a width .2 to .42 px, within 0.5."""
+    scene = gates()
+    measured = measure_draws(scene.gauge, scene.labels, scene.labels[None].repeat(3, axis=0))
+    told = {cd.measurement: measured.state(i, 0.5) for i, cd in enumerate(measured.rows)}
+    assert all(0.1 < told[name].u < 0.43 for name in ("width", "height", "film"))
+    assert all(told[name].is_within for name in ("width", "height", "film"))
+    assert not replace(told["width"], u_max=0.15).is_within
+
+
+def test_scatter_of_draws_and_error_of_edges_add_in_quadrature():
+    """1.4 x 0.5 px of draws and 0.24 px of edges."""
+    assert told_u(0.5, replace(width(), u_value=0.24)) == pytest.approx(0.74)
+    assert told_u(0.5, replace(width(), u_value=None)) == pytest.approx(0.7)
+    assert np.isnan(told_u(np.nan, width()))
 
 
 def test_reported_value_is_that_of_the_likeliest_labels():

@@ -107,6 +107,15 @@ def test_scribbles_settle_what_was_vague(scene, vague, vague_report):
     assert drawn.spots == ()
 
 
+def test_sure_guide_is_at_its_end_by_the_tolerances_that_are_assumed(scene):
+    """No recipe says how much is enough: half a pixel and a degree can be reached."""
+    sure = report(gates({}), believed(scene.labels))
+    assert sure.is_assumed
+    assert {told.cd.unit for told in sure.cds} >= {"px", "deg"}
+    assert all(0 < told.u < ASSUMED_U_MAX[told.cd.unit] for told in sure.cds)
+    assert sure.is_settled
+
+
 def test_end_depends_on_the_tolerance(vague, vague_report):
     """The same beliefs are too little for one recipe and enough for another."""
     assert not vague_report.is_settled
@@ -147,7 +156,7 @@ def test_structure_that_cannot_be_measured_asks_for_strokes_at_it(scene):
 def test_recipe_without_tolerances_gets_assumed_ones(vague, vague_report):
     """Boxes are ranked all the same, and the report says that nobody told them."""
     told = report(gates({}), vague)
-    assert {cd.u_max for cd in told.cds} == {ASSUMED_U_MAX["px"]}
+    assert {cd.u_max for cd in told.cds} == set(ASSUMED_U_MAX.values())
     assert told.is_assumed
     assert not vague_report.is_assumed
 

@@ -47,7 +47,7 @@ def test_what_is_to_be_known_of_the_whole_comes_first():
     first, second, third = list(state_report(report(stable_share=0.8, is_assumed=True), IN_PX))
     assert first == "CDs within tolerance: 0/0"
     assert second == "structures differ in 20% of what could be true"
-    assert "0.5 px, 0.5 deg is assumed" in third
+    assert "0.5 px, 1 deg is assumed" in third
 
 
 def test_end_asks_for_a_last_look():

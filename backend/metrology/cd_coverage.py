@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.learning.guide import Guide
 from backend.learning.simulated_annotator import first_strokes
-from backend.metrology.cd_draws import COVERAGE, measure_draws, paired_values
+from backend.metrology.cd_draws import measure_draws, paired_values, told_u
 from backend.metrology.cd_replay import BOXES, by_entropy, gate_gauge
 from backend.metrology.cd_spots import DRAWS, with_scribbles
 from backend.metrology.label_draws import draw_label_maps
@@ -25,7 +25,8 @@ class Claim:
 
     kind: str
     turn: int
-    u_px: float  # 1 sigma, over the draws, without `COVERAGE`
+    scatter_px: float  # 1 sigma, over the draws
+    u_px: float  # 1 sigma, as it is told
     error_px: float  # without sign
 
 
@@ -44,9 +45,10 @@ def claims_on(image: SyntheticImage, turns: int, seed: int = 0) -> Iterator[Clai
         likeliest = believed.argmax(axis=0).astype(np.uint8)
         measured = measure_draws(gauge, likeliest, draw_label_maps(believed, DRAWS))
         true = paired_values(measured.rows, truth)
-        for row, u, right in zip(measured.rows, measured.u, true, strict=True):
-            if row.value is not None and np.isfinite(u) and np.isfinite(right):
-                yield Claim(row.kind, turn, float(u), abs(row.value - right))
+        for row, scatter, right in zip(measured.rows, measured.u.tolist(), true, strict=True):
+            if row.value is not None and np.isfinite(scatter) and np.isfinite(right):
+                error = abs(row.value - right)
+                yield Claim(row.kind, turn, scatter, told_u(scatter, row), error)
         for window in islice(by_entropy(believed, gauge, rng), BOXES):
             scribbles[window] = image.label_map[window]
 
@@ -62,7 +64,7 @@ def tell_coverage(claims: Sequence[Claim]) -> Iterator[str]:
 
 def _row(name: str, claims: Sequence[Claim]) -> str:
     errors = np.array([claim.error_px for claim in claims])
-    u = COVERAGE * np.array([claim.u_px for claim in claims])
+    u = np.array([claim.u_px for claim in claims])
     return (
         f"| {name} | {len(claims)} | {np.median(errors):.2f} | {np.median(u):.2f} "
         f"| {(errors <= 2 * u).mean():.0%} | {fitting_factor(claims):.2f} |"
@@ -70,12 +72,12 @@ def _row(name: str, claims: Sequence[Claim]) -> str:
 
 
 def fitting_factor(claims: Sequence[Claim], share: float = 0.95) -> float:
-    """The factor for which that share of errors lies within twice the uncertainty.
+    """The factor for which that share of errors lies within twice the scatter of the draws.
 
     Example:
-        >>> claims = [Claim("width", 0, 1.0, error / 10) for error in range(101)]
+        >>> claims = [Claim("width", 0, 1.0, 1.0, error / 10) for error in range(101)]
         >>> fitting_factor(claims)
         4.75
     """
-    ratios = [claim.error_px / max(claim.u_px, _LEAST_PX) for claim in claims]
+    ratios = [claim.error_px / max(claim.scatter_px, _LEAST_PX) for claim in claims]
     return float(np.quantile(ratios, share)) / 2

@@ -1,7 +1,8 @@
 """Label maps that could be true → how far each CD is uncertain, and how often structures change.
 
 Every draw is measured by the label tier. Its rows are paired by position with those of the
-likeliest labels, whose values are the ones reported.
+likeliest labels, whose values are the ones reported. Draws of an overfitted guide hardly scatter,
+so no CD is more certain than edges known to 0.3 px make it.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class UncertainCD:
 
     cd: MeasuredCD
     u: float | None
-    """1 sigma, `COVERAGE` times that of the draws that have it; None where too few do."""
+    """1 sigma, of the draws and of the edges, see `told_u`; None where too few draws have it."""
     u_max: float | None  # its tolerance; None: the recipe does not say
     seen_share: float  # of the draws that have it
 
@@ -171,7 +172,7 @@ class MeasuredDraws:
     def u(self) -> NDArray[np.float64]:
         """Standard deviation of each row over the draws, NaN where too few have it. (J,).
 
-        Without `COVERAGE`.
+        Not yet what is told of it, see `told_u`.
         """
         known = np.isfinite(self.values).sum(axis=0)
         u = np.full(len(self.rows), np.nan)
@@ -187,8 +188,17 @@ class MeasuredDraws:
     def state(self, index: int, u_max: float | None) -> UncertainCD:
         """What is known of a row."""
         seen = float(np.isfinite(self.values[:, index]).mean())
-        u = float(self.u[index])
-        return UncertainCD(self.rows[index], None if math.isnan(u) else COVERAGE * u, u_max, seen)
+        u = told_u(float(self.u[index]), self.rows[index])
+        return UncertainCD(self.rows[index], None if math.isnan(u) else u, u_max, seen)
+
+
+def told_u(scatter: float, row: MeasuredCD) -> float:
+    """1 sigma of a CD: `COVERAGE` times the scatter of its draws, and what edges may be off anyway.
+
+    The `u_value` of labels that are measured as a draw is that of edges which are nowhere in doubt
+    (`seed_errors.LEAST_ERROR`, 0.3 px), as they make themselves felt in a CD of its kind.
+    """
+    return math.hypot(COVERAGE * scatter, row.u_value or 0.0)
 
 
 def measure_draws(gauge: Gauge, likeliest: LabelMap, draws: LabelMap) -> MeasuredDraws:

@@ -6,7 +6,8 @@ draws show in the box is put into the likeliest labels, and measuring again tell
 box that touches nothing measured moves nothing, and so never comes up, however doubtful it is.
 
 The uncertainty is what the guide's own probabilities say, times a factor that makes it right on
-synthetic images. A guide that is sure and wrong still has small ones: audits are for that.
+synthetic images, and what edges may be off in any case. A guide that is sure and wrong still has
+small ones: audits are for that.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ _SCREEN = hadamard(8)  # each row a label map, each column but the first a box: 
 _CANDIDATES = _SCREEN.shape[1] - 1
 AUDITS = 3
 """Boxes by lot at measured edges, once every CD is within its tolerance; before, one."""
-ASSUMED_U_MAX = {"px": 0.5, "deg": 0.5}
-"""Tolerances where the recipe's cannot be told, as in nanometres without a pixel size."""
+ASSUMED_U_MAX = {"px": 0.5, "deg": 1.0}
+"""Tolerances where the recipe's cannot be told, as in nanometres without a pixel size.
+
+Half a pixel at either end of 40 px is a degree; less cannot be reached on walls of 60 px, whose
+edges are never taken to be better known than to 0.3 px.
+"""
 
 _NEAR_PX = 2.0 * BOX_PX  # from a structure's edges to the middle of a box that may move its CDs
 _LOW, _HIGH = 0.16, 0.84  # of the draws: one standard deviation to either side

@@ -32,8 +32,8 @@ from backend.metrology.readings import (
 from backend.metrology.recipe import Side, Thickness
 from backend.metrology.results import Tier
 from backend.metrology.seed_errors import (
-    LOCKED,
     LEAST_ERROR,
+    LOCKED,
     LabelError,
     label_error,
     probability_error,
