@@ -35,7 +35,7 @@ annotation: {u_max_nm: {width: 0.001, height: 5.0}}
 def gate_picture():
     """Draw a gate of metal over silicon in oxide; its left wall is a wide slope of gray."""
     labels = np.ones((SIDE_PX, SIDE_PX), np.uint8)
-    labels[92:], labels[40:86, 44:84] = 0, 2
+    labels[92:], labels[28:86, 44:84] = 0, 2
     gray = np.array([70.0, 140.0, 220.0])[labels]
     vague = ndi.gaussian_filter(gray, 5)
     gray[45:80, 32:56] = vague[45:80, 32:56]

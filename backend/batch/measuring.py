@@ -44,7 +44,9 @@ from backend.microscope.import_record import load_imported
 from backend.microscope.importers import ImportOptions, import_file
 from backend.microscope.scale import Scale, check_plausible, is_plausible
 
-ENGINE_VERSION = "4"  # since gaps are on one level, and a model's labels as uncertain as it showed
+ENGINE_VERSION = (
+    "5"  # since levels are no tilt, and gaps and partners of lost structures count no more
+)
 """Counts up when the same inputs give other rows: a new default, a better fit, and also another
 guide, which makes the labels of model runs."""
 
