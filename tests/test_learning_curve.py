@@ -61,5 +61,5 @@ def test_folder_that_is_a_file_is_a_sentence_without_a_number(tmp_path, capsys):
     """As all scripts tell what the system refused."""
     taken = tmp_path / "taken"
     taken.touch()
-    assert main(["--out", str(taken)]) == 1
+    assert main(["--out", str(taken)]) == 2
     assert capsys.readouterr().err == f"{taken}: File exists\n"

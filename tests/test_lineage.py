@@ -101,4 +101,4 @@ def test_unknown_name_is_a_mistake(follow, tmp_path):
     """As is a database that does not exist."""
     assert follow("gate_9.tif") == (2, ["the database has no measurement, run or image gate_9.tif"])
     code, (line,) = follow("gate_0.tif", tmp_path / "none.db")
-    assert (code, "there is no database" in line) == (1, True)
+    assert (code, "there is no database" in line) == (2, True)

@@ -121,7 +121,7 @@ def test_images_of_others_get_no_legend_of_ours(tmp_path, capsys):
     (tmp_path / "images" / "task-3.png").touch()
     (tmp_path / "legend.json").write_text("{}")
 
-    assert main([str(tmp_path), "--count", "1"]) == 1
+    assert main([str(tmp_path), "--count", "1"]) == 2
 
     assert "images of another origin, task-3 for one" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "legend.json"]
@@ -129,5 +129,5 @@ def test_images_of_others_get_no_legend_of_ours(tmp_path, capsys):
 
 def test_script_says_what_is_wrong(tmp_path, capsys):
     """A user's mistake is a sentence and exit code 1, not a traceback."""
-    assert main([str(tmp_path), "--height", "10"]) == 1
+    assert main([str(tmp_path), "--height", "10"]) == 2
     assert "at least 48 px" in capsys.readouterr().err

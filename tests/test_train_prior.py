@@ -29,7 +29,7 @@ def test_folder_of_other_settings_is_refused(tmp_path, monkeypatch, capsys):
     """In one sentence."""
     monkeypatch.setattr(train_prior, "SAVE_EVERY_STEPS", 1)
     train_prior.main([str(tmp_path), *SMALL])
-    assert train_prior.main([str(tmp_path), *SMALL, "--held-out", "2"]) == 1
+    assert train_prior.main([str(tmp_path), *SMALL, "--held-out", "2"]) == 2
     assert "other settings" in capsys.readouterr().err
 
 

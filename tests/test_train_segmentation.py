@@ -188,10 +188,10 @@ def test_bad_dataset_makes_no_registry(run, tmp_path):
 
 @pytest.mark.usefixtures("quick")
 def test_registry_that_cannot_be_written_is_found_at_once(run, tmp_path):
-    """Exit code 1, before hours are spent."""
+    """Before hours are spent."""
     (tmp_path / "file").touch()
     code, _, error = run(models=tmp_path / "file" / "models")
-    assert code == 1
+    assert code == 2
     assert "Not a directory" in error
 
 
